@@ -1,0 +1,46 @@
+"""What can go wrong, in one line each: the cause, then the cure."""
+
+from __future__ import annotations
+
+
+class FramechainError(Exception):
+    """A run failed. The message is one line that names the cause and the cure."""
+
+    exit_code = 1
+
+
+class UsageError(FramechainError):
+    """What was asked for cannot be done as asked; the message says what to change."""
+
+    exit_code = 2
+
+
+class MissingExtra(UsageError):
+    """Something optional is needed and is not installed.
+
+    >>> str(MissingExtra("Ultralytics weights", "torch"))
+    "Ultralytics weights need packages that are not installed; run: pip install 'framechain[torch]'"
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} need packages that are not installed; run: pip install 'framechain[{extra}]'"
+        )
+
+
+class StageError(FramechainError):
+    """A stage or sink failed on a frame.
+
+    Attributes:
+        stage: name of the stage or sink. source, index: the frame it failed on (index -1: not on one frame).
+    """
+
+    def __init__(self, stage: str, source: str, index: int, cause: BaseException) -> None:
+        self.stage, self.source, self.index = stage, source, index
+        where = f"frame {index} of {source}" if index >= 0 else (source or "no frame")
+        reason = str(cause) if isinstance(cause, FramechainError) else f"{type(cause).__name__}: {cause}"
+        # one line is promised; native libraries put whole stack traces into their messages
+        super().__init__(f"{stage} failed on {where}: {' '.join(reason.split())}")
+        self.__cause__ = cause
+        if isinstance(cause, FramechainError):
+            self.exit_code = cause.exit_code

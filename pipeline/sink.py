@@ -1,0 +1,48 @@
+"""The Sink contract, the registry of sinks, and where per-source outputs go."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from pipeline.component import Component
+from pipeline.frame import Frame
+from pipeline.source import SourceInfo
+from trackers.registry import Registry
+
+
+class Sink(Component, ABC):
+    """Where results go. One instance is called by one thread, frames of a source in order.
+
+    Life: `open`, then for each source `begin`, `write` per frame, `end`; then `close`. `close` is called
+    after a failure too and leaves every file valid.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    """Fields of Frame that it reads and that a stage must set, as for stages."""
+
+    per_source: ClassVar[bool] = False
+    """True where each source needs a file of its own: `{source}` in the path is then replaced by the source's id."""
+
+    def open(self) -> None:
+        """Check that the output can be written, before any model is loaded.
+
+        Raises:
+            UsageError: it cannot be written there.
+        """
+
+    def begin(self, source: SourceInfo) -> None:
+        """A source starts."""
+
+    @abstractmethod
+    def write(self, frame: Frame) -> None:
+        """Take one frame. Neither the frame nor its arrays may be changed."""
+
+    def end(self, source: str) -> None:
+        """A source ended: finish its output."""
+
+    def close(self) -> None:
+        """Finish everything."""
+
+
+sinks: Registry[Sink] = Registry("sink", Sink, "pipeline.sinks", "framechain.sinks")  # type: ignore[type-abstract]

@@ -1,0 +1,94 @@
+"""The Stage contract, the registry of stages, and the check that a chain fits together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from pydantic import Field
+from typing_extensions import Self
+
+from pipeline.component import Component
+from pipeline.errors import UsageError
+from pipeline.frame import Frame
+from trackers.registry import Registry
+
+
+class Stage(Component, ABC):
+    """One step of the chain: reads some fields of a frame and sets others, in place.
+
+    A stage works without an engine: `Detect(weights="yolo11n.onnx").process([frame])`.
+
+    Subclasses declare `name`, `requires` and `provides`; pydantic fields are the options. The words in
+    `requires` and `provides` are fields of Frame (`detections`, `tracks`, `texts`, `canvas`) and `features`.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset()
+    stateless: ClassVar[bool] = False
+    """True where `process` may be called from several threads at once and in any order of frames."""
+
+    batch: int = Field(1, ge=1, le=256, description="most frames given to one call")
+    workers: int = Field(
+        1, ge=1, le=64, description="threads that run this stage; more than 1 only if stateless"
+    )
+
+    def open(self) -> None:
+        """Load models. Called once before the first frame; `process` calls it itself where nobody did."""
+
+    @abstractmethod
+    def process(self, frames: Sequence[Frame]) -> None:
+        """Annotate the frames in place.
+
+        They may come from several sources; those of one source are in order. The results for a frame never
+        depend on which other frames are in the same call.
+        """
+
+    def forget(self, source: str) -> None:
+        """A source ended: drop what is remembered of it."""
+
+    def close(self) -> None:
+        """Release models and memory. The stage may be opened again."""
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+stages: Registry[Stage] = Registry("stage", Stage, "pipeline.stages", "framechain.stages")  # type: ignore[type-abstract]
+
+
+def check_chain(chain: Sequence[Stage], sinks: Iterable[tuple[str, frozenset[str]]] = ()) -> None:
+    """Refuse a chain in which something is read that nothing upstream sets. Loads nothing.
+
+    Args:
+        chain: the stages in order.
+        sinks: name and `requires` of each sink.
+
+    Raises:
+        UsageError: names the stage or sink, what it lacks, and a stage that would provide it.
+    """
+    provided: set[str] = set()
+    for stage in chain:
+        _check_provided(f"stage '{stage.name}'", stage.requires, provided)
+        if stage.workers > 1 and not stage.stateless:
+            raise UsageError(
+                f"stage '{stage.name}' keeps state from frame to frame and runs in one worker; "
+                f"set its workers to 1"
+            )
+        provided |= stage.provides
+    for name, requires in sinks:
+        _check_provided(f"sink '{name}'", requires, provided)
+
+
+def _check_provided(who: str, requires: frozenset[str], provided: set[str]) -> None:
+    missing = sorted(requires - provided)
+    if not missing:
+        return
+    givers = [name for name in stages.names() if missing[0] in stages.load(name).provides]
+    cure = f"put '{givers[0]}' before it" if givers else "no installed stage provides that"
+    raise UsageError(f"{who} needs {' and '.join(missing)}, which nothing before it provides; {cure}")
