@@ -23,9 +23,7 @@ class MissingExtra(UsageError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(
-            f"{what} need packages that are not installed; run: pip install 'framechain[{extra}]'"
-        )
+        super().__init__(f"{what} need packages that are not installed; run: pip install 'framechain[{extra}]'")
 
 
 class StageError(FramechainError):

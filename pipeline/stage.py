@@ -30,9 +30,7 @@ class Stage(Component, ABC):
     """True where `process` may be called from several threads at once and in any order of frames."""
 
     batch: int = Field(1, ge=1, le=256, description="most frames given to one call")
-    workers: int = Field(
-        1, ge=1, le=64, description="threads that run this stage; more than 1 only if stateless"
-    )
+    workers: int = Field(1, ge=1, le=64, description="threads that run this stage; more than 1 only if stateless")
 
     def open(self) -> None:
         """Load models. Called once before the first frame; `process` calls it itself where nobody did."""
@@ -77,8 +75,7 @@ def check_chain(chain: Sequence[Stage], sinks: Iterable[tuple[str, frozenset[str
         _check_provided(f"stage '{stage.name}'", stage.requires, provided)
         if stage.workers > 1 and not stage.stateless:
             raise UsageError(
-                f"stage '{stage.name}' keeps state from frame to frame and runs in one worker; "
-                f"set its workers to 1"
+                f"stage '{stage.name}' keeps state from frame to frame and runs in one worker; set its workers to 1"
             )
         provided |= stage.provides
     for name, requires in sinks:

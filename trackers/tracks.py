@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def _rows(*shape: int, dtype: type) -> NDArray[Any]:
-    array = np.zeros((0, *shape), dtype)
+    array: NDArray[Any] = np.zeros((0, *shape), dtype)
     array.flags.writeable = False
     return array
 
@@ -53,9 +53,7 @@ class Tracks:
         >>> Tracks()[:0].id
         array([], dtype=int64)
         """
-        return Tracks(
-            **{f.name: getattr(self, f.name)[rows] for f in fields(self) if not f.name.startswith("_")}
-        )
+        return Tracks(**{f.name: getattr(self, f.name)[rows] for f in fields(self) if not f.name.startswith("_")})
 
     def lost(self) -> Tracks:
         """Confirmed tracks that this frame did not show: predicted boxes, `det_index` -1."""
