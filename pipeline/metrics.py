@@ -1,0 +1,332 @@
+"""Metrics: what every source, stage and sink did, in bounded memory, readable at any time."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+# Sixteen buckets an octave from a microsecond up: a quantile is off by at most 2^(1/32) - 1 = 2.2 %,
+# and 32 octaves reach past an hour, in 512 counters.
+_BUCKETS_PER_OCTAVE = 16
+_FLOOR = 1e-6
+_BUCKETS = 32 * _BUCKETS_PER_OCTAVE
+
+
+class Histogram:
+    """Distribution of durations in log-spaced buckets.
+
+    >>> times = Histogram()
+    >>> for millisecond in range(1, 101):
+    ...     times.add(millisecond / 1000)
+    >>> round(times.quantile(0.5), 3), round(times.quantile(0.99), 2), times.count
+    (0.05, 0.1, 100)
+    """
+
+    __slots__ = ("_counts", "count", "max", "total")
+
+    def __init__(self) -> None:
+        self._counts = [0] * _BUCKETS
+        self.count = 0
+        self.total = 0.0
+        self.max = 0.0
+
+    def add(self, seconds: float, times: int = 1) -> None:
+        """Record a duration in seconds, `times` over."""
+        bucket = int(math.log2(seconds / _FLOOR) * _BUCKETS_PER_OCTAVE) if seconds > _FLOOR else 0
+        self._counts[min(bucket, _BUCKETS - 1)] += times
+        self.count += times
+        self.total += seconds * times
+        self.max = max(self.max, seconds)
+
+    def quantile(self, q: float) -> float:
+        """The duration in seconds that a share `q` of all stays within, to 2.2 %; 0 if nothing was recorded."""
+        rank = q * self.count
+        seen = 0
+        for bucket, n in enumerate(self._counts):
+            seen += n
+            if n and seen >= rank:
+                return min(_FLOOR * 2 ** ((bucket + 0.5) / _BUCKETS_PER_OCTAVE), self.max)
+        return 0.0
+
+    def summary(self) -> Percentiles:
+        """Mean, p50, p95, p99 and maximum, in seconds."""
+        mean = self.total / self.count if self.count else 0.0
+        return Percentiles(mean, self.quantile(0.50), self.quantile(0.95), self.quantile(0.99), self.max)
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """A distribution of durations, in seconds."""
+
+    mean: float = 0.0
+    p50: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+
+
+Kind = Literal["source", "stage", "sink"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageSnapshot:
+    """One worker group's figures: a stage, a sink, or the decoding of a source.
+
+    Attributes:
+        frames: frames it finished. failed: frames it raised an exception on.
+        fps: frames finished per second of the run.
+        fps_alone: frames per second of its own working time, all workers busy: what it could do by itself.
+        busy: share of the run that its workers spent working, 0..1.
+        service: duration of the call that carried a frame. waiting: time a frame waited in its queue.
+        batch_mean, batch_max: frames a call.
+        queue_now, queue_max: frames waiting for it now, and the most there ever were.
+    """
+
+    name: str
+    kind: Kind
+    workers: int
+    frames: int
+    failed: int
+    fps: float
+    fps_alone: float
+    busy: float
+    service: Percentiles
+    waiting: Percentiles
+    batch_mean: float
+    batch_max: int
+    queue_now: int
+    queue_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSnapshot:
+    """One source's account: captured = finished + in_flight + the sum of dropped, always.
+
+    Attributes:
+        captured: frames that were decoded, or damaged, or skipped unseen.
+        finished: frames that went through the whole chain.
+        dropped: frames that did not, by reason.
+        in_flight: frames inside the chain now.
+        age: seconds since a frame of it was last finished; None before the first.
+    """
+
+    id: str
+    captured: int
+    finished: int
+    in_flight: int
+    dropped: dict[str, int]
+    age: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole chain at one moment. All times are seconds.
+
+    Attributes:
+        elapsed: since the first frame was asked for, models loaded; ends with the last frame.
+        fps: frames that went through the whole chain, a second.
+        latency: from a frame's decoding to its leaving the last sink.
+        bottleneck: name of the part that bounds the chain.
+        efficiency: chain FPS / FPS of the slowest part alone, here from its working time within this run;
+            `framechain bench` measures each part alone for real.
+        peak_memory: most resident bytes of the process; None where the system does not tell.
+    """
+
+    elapsed: float
+    frames: int
+    fps: float
+    latency: Percentiles
+    bottleneck: str | None
+    efficiency: float
+    peak_memory: int | None
+    stages: list[StageSnapshot]
+    sources: list[SourceSnapshot]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, ready for JSON."""
+        return asdict(self)
+
+
+class StageMetrics:
+    """Counters of one stage, sink or source. Any thread may write."""
+
+    def __init__(self, name: str, kind: Kind, workers: int) -> None:
+        self.name, self.kind, self.workers = name, kind, workers
+        self._lock = threading.Lock()
+        self._service = Histogram()
+        self._waiting = Histogram()
+        self._busy = 0.0
+        self._calls = 0
+        self._frames = 0
+        self._failed = 0
+        self._batch_max = 0
+        self._queue_now = 0
+        self._queue_max = 0
+
+    def waited(self, seconds: Sequence[float], depth: int) -> None:
+        """Frames were taken from the queue after waiting so long, leaving `depth` behind."""
+        with self._lock:
+            for wait in seconds:
+                self._waiting.add(wait)
+            self._queue_now = depth
+            self._queue_max = max(self._queue_max, depth + len(seconds))
+
+    def served(self, seconds: float, frames: int, failed: int = 0) -> None:
+        """One call took so long and finished so many frames."""
+        with self._lock:
+            self._service.add(seconds, frames + failed)
+            self._busy += seconds
+            self._calls += 1
+            self._frames += frames
+            self._failed += failed
+            self._batch_max = max(self._batch_max, frames + failed)
+
+    @contextmanager
+    def timing(self, frames: int) -> Iterator[None]:
+        """Count the body as one call on so many frames; all of them failed if it raises."""
+        start = time.perf_counter()
+        try:
+            yield
+        except BaseException:
+            self.served(time.perf_counter() - start, 0, frames)
+            raise
+        self.served(time.perf_counter() - start, frames)
+
+    def snapshot(self, elapsed: float) -> StageSnapshot:
+        """The figures now, for a run that has lasted `elapsed` seconds."""
+        with self._lock:
+            return StageSnapshot(
+                name=self.name,
+                kind=self.kind,
+                workers=self.workers,
+                frames=self._frames,
+                failed=self._failed,
+                fps=self._frames / elapsed if elapsed else 0.0,
+                fps_alone=self._frames * self.workers / self._busy if self._busy else 0.0,
+                busy=min(1.0, self._busy / (elapsed * self.workers)) if elapsed else 0.0,
+                service=self._service.summary(),
+                waiting=self._waiting.summary(),
+                batch_mean=(self._frames + self._failed) / self._calls if self._calls else 0.0,
+                batch_max=self._batch_max,
+                queue_now=self._queue_now,
+                queue_max=self._queue_max,
+            )
+
+
+@dataclass(slots=True)
+class _SourceAccount:
+    given: int = 0
+    finished: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+    last: float | None = None
+
+
+class Metrics:
+    """All figures of one run. `snapshot()` may be called from any thread at any time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stages: list[StageMetrics] = []
+        self._sources: dict[str, _SourceAccount] = {}
+        self._latency = Histogram()
+        self._started: float | None = None
+        self._ended: float | None = None
+        self._frames = 0
+
+    def stage(self, name: str, kind: Kind, workers: int = 1) -> StageMetrics:
+        """Counters for one more part; a name that is taken gets a number."""
+        with self._lock:
+            taken = {stage.name for stage in self._stages}
+            unique, n = name, 2
+            while unique in taken:
+                unique, n = f"{name}-{n}", n + 1
+            self._stages.append(StageMetrics(unique, kind, workers))
+            return self._stages[-1]
+
+    def source(self, source: str, unread: Counter[str]) -> None:
+        """Keep an account of a source; `unread` is its own live count of frames it could not give."""
+        with self._lock:
+            self._sources[source] = _SourceAccount(unread=unread)
+
+    def start(self) -> None:
+        """The first frame is asked for now."""
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        """The last frame is done."""
+        self._ended = time.perf_counter()
+
+    def given(self, source: str) -> None:
+        """A source gave a frame to the chain."""
+        with self._lock:
+            self._sources[source].given += 1
+
+    def lost(self, source: str, reason: str) -> None:
+        """A frame left the chain before its end."""
+        with self._lock:
+            self._sources[source].lost[reason] += 1
+
+    def finished(self, source: str, entered: float) -> None:
+        """A frame that entered the chain at `entered` (perf_counter) left it at its end."""
+        now = time.perf_counter()
+        with self._lock:
+            account = self._sources[source]
+            account.finished += 1
+            account.last = now
+            self._latency.add(now - entered)
+            self._frames += 1
+
+    def snapshot(self) -> Snapshot:
+        """Everything, as of now."""
+        now = time.perf_counter()
+        elapsed = ((self._ended or now) - self._started) if self._started is not None else 0.0
+        stages = [stage.snapshot(elapsed) for stage in tuple(self._stages)]
+        with self._lock:
+            sources = [_source_snapshot(name, account, self._ended or now) for name, account in self._sources.items()]
+            frames, latency = self._frames, self._latency.summary()
+        fps = frames / elapsed if elapsed else 0.0
+        working = [stage for stage in stages if stage.frames]
+        slowest = min(working, key=lambda stage: stage.fps_alone, default=None)
+        return Snapshot(
+            elapsed=elapsed,
+            frames=frames,
+            fps=fps,
+            latency=latency,
+            bottleneck=slowest.name if slowest else None,
+            efficiency=min(1.0, fps / slowest.fps_alone) if slowest else 0.0,
+            peak_memory=peak_memory(),
+            stages=stages,
+            sources=sources,
+        )
+
+
+def _source_snapshot(source: str, account: _SourceAccount, now: float) -> SourceSnapshot:
+    dropped = Counter(account.unread)
+    captured = account.given + sum(dropped.values())
+    dropped.update(account.lost)
+    return SourceSnapshot(
+        id=source,
+        captured=captured,
+        finished=account.finished,
+        in_flight=captured - account.finished - sum(dropped.values()),
+        dropped=dict(dropped),
+        age=None if account.last is None else now - account.last,
+    )
+
+
+def peak_memory() -> int | None:
+    """Most bytes this process ever had resident, or None on a system without getrusage."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere but on macOS
