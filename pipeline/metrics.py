@@ -261,8 +261,12 @@ class Metrics:
         self._started = time.perf_counter()
 
     def stop(self) -> None:
-        """The last frame is done."""
+        """The run is over: frames that are still on their way were dropped with it."""
         self._ended = time.perf_counter()
+        with self._lock:
+            for account in self._sources.values():
+                if remaining := account.given - account.finished - sum(account.lost.values()):
+                    account.lost["aborted"] += remaining
 
     def given(self, source: str) -> None:
         """A source gave a frame to the chain."""

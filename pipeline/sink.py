@@ -11,6 +11,10 @@ from pipeline.source import SourceInfo
 from trackers.registry import Registry
 
 
+class StopRun(Exception):
+    """Raised by a sink's `write` to end the run cleanly: the person at the window pressed q."""
+
+
 class Sink(Component, ABC):
     """Where results go. One instance is called by one thread, frames of a source in order.
 

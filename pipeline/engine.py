@@ -1,0 +1,223 @@
+"""The engine: runs a chain of stages over sources, every part in threads of its own, frames in order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from pipeline.channel import Aborted, Channel
+from pipeline.frame import Frame
+from pipeline.intake import Entry, Intake, Item
+from pipeline.metrics import Metrics, Snapshot
+from pipeline.sink import Sink
+from pipeline.source import Source, SourceInfo
+from pipeline.stage import Stage, check_chain
+from pipeline.workers import Control, Crew, Fan, Inbox, Outbox, read_source, write_sink
+
+logger = logging.getLogger("framechain")
+
+# A reader that hangs in a device driver or a dead connection cannot be interrupted from outside; once everything
+# else is finished it gets this many seconds and is then left behind (its thread does not keep the process alive).
+_READER_GRACE = 2.0
+
+
+class Pipeline:
+    """A chain of stages over sources, into sinks.
+
+    Each source is read, each stage run and each sink written in a thread of its own; bounded queues between
+    them hold a few frames. Frames of a source stay in order. `run()` does it all; `start()`, `wait()`, `stop()`
+    and `abort()` are its parts; iterating gives the finished frames. A pipeline runs once.
+
+        for frame in Pipeline([VideoFile(uri="street.mp4")], [Detect(weights="yolo11n.onnx"), Track()]):
+            print(frame.index, frame.tracks.id)
+
+    Args:
+        sources, stages, sinks: not opened yet; the pipeline opens and closes them.
+        keep_going: count a frame on which a stage or sink fails, leave it out, and go on.
+        queue: frames that may wait before each part; before one that takes batches, two batches may.
+        staleness: seconds that a frame of a live source may wait before it is dropped.
+
+    Attributes:
+        metrics: `metrics.snapshot()` tells at any time what has happened so far.
+        infos: the sources as opened, ids made unique.
+
+    Raises:
+        UsageError: the chain does not fit together (see `check_chain`).
+        ValueError: there is no source.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        stages: Sequence[Stage] = (),
+        sinks: Sequence[Sink] = (),
+        *,
+        keep_going: bool = False,
+        queue: int = 2,
+        staleness: float = 0.5,
+    ) -> None:
+        if not sources:
+            raise ValueError("a pipeline needs at least one source")
+        check_chain(stages, [(sink.name, sink.requires) for sink in sinks])
+        self.metrics = Metrics()
+        self.infos: list[SourceInfo] = []
+        self._sources, self._stages, self._sinks = list(sources), list(stages), list(sinks)
+        self._queue = queue
+        self._control = Control(self.metrics, keep_going)
+        self._intake = Intake(queue, staleness, self.metrics.lost)
+        self._channels: list[Channel[Entry]] = []
+        self._results: Channel[Entry] | None = None
+        self._opened: list[Source | Stage | Sink] = []
+        self._ended = threading.Event()
+        self._started = False
+
+    def run(self) -> Snapshot:
+        """Run to the end of all sources and return the final figures.
+
+        Raises:
+            FramechainError: a part could not be opened, or failed while running (StageError).
+        """
+        self.start()
+        return self.wait()
+
+    def start(self) -> None:
+        """Open everything and begin. Sources and outputs are tried before any model is loaded.
+
+        Raises:
+            FramechainError: a part cannot be opened; what was open is closed again.
+            RuntimeError: it was started before.
+        """
+        if self._started:
+            raise RuntimeError("a pipeline runs once; make a new one")
+        self._started = True
+        try:
+            self._open()
+        except BaseException:
+            for part in reversed(self._opened):
+                part.close()
+            self._ended.set()
+            raise
+        readers, workers = self._wire()
+        self.metrics.start()
+        for thread in (*workers, *readers):
+            thread.start()
+        threading.Thread(target=self._finish, args=(readers, workers), name="finish", daemon=True).start()
+
+    def wait(self, timeout: float | None = None) -> Snapshot:
+        """Wait for the end and return the final figures.
+
+        Raises:
+            FramechainError: a part failed.
+            TimeoutError: the run has not ended within `timeout` seconds; it goes on.
+        """
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"the pipeline has not ended within {timeout} s")
+        if self._control.failure is not None:
+            raise self._control.failure
+        return self.metrics.snapshot()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over and everything closed."""
+        return self._ended.is_set()
+
+    def stop(self) -> None:
+        """End soon and cleanly: nothing more is read, the frames inside are finished, outputs closed."""
+        self._control.stopping.set()
+
+    def abort(self) -> None:
+        """End at once: the frames inside are dropped (and counted), outputs closed and valid."""
+        self._control.stopping.set()
+        self._intake.abort()
+        for channel in self._channels:
+            channel.abort()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Run, giving each frame as it leaves the chain. Leaving the loop early ends the run."""
+        self._results = Channel(self._queue)
+        self.start()
+        try:
+            while entries := self._results.take(1)[1]:
+                for entry in entries:
+                    if isinstance(entry, Item):
+                        yield entry.frame
+        except Aborted:
+            pass
+        finally:
+            self.abort()
+            self._ended.wait()
+        self.wait()
+
+    def _open(self) -> None:
+        with ThreadPoolExecutor(max_workers=min(32, len(self._sources))) as pool:
+            openings = [pool.submit(source.open) for source in self._sources]
+        self._opened += self._sources
+        taken: set[str] = set()
+        for opening in openings:
+            info = opening.result()
+            unique, n = info.id, 2
+            while unique in taken:
+                unique, n = f"{info.id}-{n}", n + 1
+            taken.add(unique)
+            self.infos.append(replace(info, id=unique))
+        for sink in self._sinks:
+            self._opened.append(sink)
+            sink.open()
+        for stage in self._stages:
+            self._opened.append(stage)
+            stage.open()
+
+    def _wire(self) -> tuple[list[threading.Thread], list[threading.Thread]]:
+        """Connect all parts by queues, from the readers to the sinks; gives the readers' and the others' threads."""
+        decode = self.metrics.stage("decode", "source", len(self._sources))
+        readers = []
+        for source, info in zip(self._sources, self.infos, strict=True):
+            self.metrics.source(info.id, source.dropped)
+            self._intake.begin(info)
+            reading = (source, info, self._intake, decode, self._control)
+            readers.append(threading.Thread(target=read_source, args=reading, name=f"read-{info.id}", daemon=True))
+        self._intake.close()
+
+        outlets = [self._channel() for _ in self._sinks]
+        end = Fan(outlets, self._results, self._control)
+        chain = self._stages or [_Pass()]
+        channels = [self._channel(2 * stage.batch) for stage in chain[1:]]
+        inboxes: list[Inbox] = [self._intake, *channels]
+        outboxes: list[Outbox] = [*channels, end]
+        workers = []
+        for stage, inbox, outbox in zip(chain, inboxes, outboxes, strict=True):
+            metrics = self.metrics.stage(stage.name, "stage", stage.workers)
+            workers += Crew(stage, inbox, outbox, metrics, self._control).threads()
+        for sink, outlet in zip(self._sinks, outlets, strict=True):
+            metrics = self.metrics.stage(f"sink:{sink.name}", "sink")
+            writing = (sink, outlet, metrics, self._control)
+            workers.append(threading.Thread(target=write_sink, args=writing, name=metrics.name, daemon=True))
+        return readers, workers
+
+    def _channel(self, capacity: int = 0) -> Channel[Entry]:
+        self._channels.append(Channel(max(self._queue, capacity)))
+        return self._channels[-1]
+
+    def _finish(self, readers: list[threading.Thread], workers: list[threading.Thread]) -> None:
+        for worker in workers:
+            worker.join()
+        self.metrics.stop()
+        deadline = time.monotonic() + _READER_GRACE
+        for reader in readers:
+            reader.join(max(0.0, deadline - time.monotonic()))
+            if reader.is_alive():
+                logger.warning("%s does not answer and is left behind", reader.name)
+        self._ended.set()
+
+
+class _Pass(Stage):
+    """Stands in for the chain where there are no stages, so that sources still reach the sinks."""
+
+    name = "pass"
+
+    def process(self, frames: Sequence[Frame]) -> None:
+        """Leave the frames as they are."""

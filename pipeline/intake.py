@@ -1,0 +1,179 @@
+"""Intake: brings the frames of all sources into one line, the same line every time for files."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline.channel import Aborted
+from pipeline.frame import Frame
+from pipeline.source import SourceInfo
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """A frame inside the engine, with the times the metrics need.
+
+    Attributes:
+        entered: perf_counter when it was read. queued: when it was put into its present queue.
+        undelivered: sinks that have not written it yet.
+    """
+
+    frame: Frame
+    entered: float
+    queued: float
+    undelivered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """In line before a source's first frame."""
+
+    source: SourceInfo
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """In line after a source's last frame."""
+
+    source: str
+
+
+Entry = Item | Begin | End
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    info: SourceInfo
+    order: int
+    frames: deque[Item] = field(default_factory=deque)
+    ended: bool = False
+
+
+class Intake:
+    """Where readers put frames and the first stage takes them.
+
+    While every open source is a file, frames are taken by media time (ties: in the order of the sources), so
+    the line, and with it every output, is the same on each run. As soon as one is live, they are taken in
+    order of arrival: nobody waits for a camera.
+
+    A file's reader waits for room. A live source's does not: its oldest waiting frame gives way to the
+    newest, and one that waited longer than `staleness` is not started on at all.
+
+    Args:
+        capacity: frames that wait per source.
+        staleness: seconds that a live frame may wait.
+        drop: called with source and reason for every frame that is not handed on.
+    """
+
+    def __init__(self, capacity: int, staleness: float, drop: Callable[[str, str], None]) -> None:
+        self._capacity = capacity
+        self._staleness = staleness
+        self._drop = drop
+        self._lanes: dict[str, _Lane] = {}
+        self._notices: deque[Begin | End] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._aborted = False
+        self._taken = 0
+
+    def begin(self, source: SourceInfo) -> None:
+        """A source will give frames."""
+        with self._changed:
+            self._lanes[source.id] = _Lane(source, len(self._lanes))
+            self._notices.append(Begin(source))
+            self._changed.notify_all()
+
+    def put(self, item: Item) -> None:
+        """Add a frame of a source that has begun.
+
+        Raises:
+            Aborted: nobody takes frames any more.
+        """
+        with self._changed:
+            lane = self._lanes[item.frame.source]
+            if lane.info.live:
+                while len(lane.frames) >= self._capacity:
+                    lane.frames.popleft()
+                    self._drop(lane.info.id, "queue full")
+            else:
+                while len(lane.frames) >= self._capacity and not self._aborted:
+                    self._changed.wait()
+            if self._aborted:
+                raise Aborted
+            lane.frames.append(item)
+            self._changed.notify_all()
+
+    def end(self, source: str) -> None:
+        """A source has given its last frame."""
+        with self._changed:
+            self._lanes[source].ended = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """No more sources will begin."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def abort(self) -> None:
+        """Wake and stop everyone."""
+        with self._changed:
+            self._aborted = True
+            self._changed.notify_all()
+
+    @property
+    def depth(self) -> int:
+        """Frames waiting now."""
+        return sum(len(lane.frames) for lane in tuple(self._lanes.values()))
+
+    def take(self, limit: int) -> tuple[int, list[Entry]]:
+        """As `Channel.take`: at least one entry unless all sources have ended, at most `limit`."""
+        with self._changed:
+            while True:
+                if self._aborted:
+                    raise Aborted
+                entries = self._ready(limit)
+                if entries or (self._closed and not self._lanes):
+                    ticket = self._taken
+                    self._taken += bool(entries)
+                    self._changed.notify_all()
+                    return ticket, entries
+                self._changed.wait()
+
+    def _ready(self, limit: int) -> list[Entry]:
+        entries: list[Entry] = []
+        while len(entries) < limit:
+            if self._notices:
+                entries.append(self._notices.popleft())
+                continue
+            self._retire()
+            if self._notices:
+                continue
+            lane = self._next_lane()
+            if lane is None:
+                break
+            item = lane.frames.popleft()
+            if lane.info.live and time.perf_counter() - item.queued > self._staleness:
+                self._drop(lane.info.id, "stale")
+                continue
+            entries.append(item)
+        return entries
+
+    def _retire(self) -> None:
+        for source in [name for name, lane in self._lanes.items() if lane.ended and not lane.frames]:
+            del self._lanes[source]
+            self._notices.append(End(source))
+
+    def _next_lane(self) -> _Lane | None:
+        waiting = [lane for lane in self._lanes.values() if lane.frames]
+        if not waiting:
+            return None
+        if any(lane.info.live for lane in self._lanes.values()):
+            return min(waiting, key=lambda lane: lane.frames[0].entered)
+        if len(waiting) < len(self._lanes):
+            return None  # a file that has not been decoded so far might hold an earlier frame
+        return min(waiting, key=lambda lane: (lane.frames[0].frame.timestamp, lane.order))

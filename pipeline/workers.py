@@ -1,0 +1,252 @@
+"""Workers: the threads that read sources, run stages and write sinks, and how they unwind when one fails.
+
+Everything flows one way. A part that ends closes what it feeds, so that its readers finish what is left. A part
+that fails aborts what feeds it, so that its writers stop; what had already passed it goes on to the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from pipeline.channel import Aborted, Channel, Sequencer
+from pipeline.errors import StageError
+from pipeline.intake import Begin, End, Entry, Intake, Item
+from pipeline.metrics import Metrics, StageMetrics
+from pipeline.sink import Sink, StopRun
+from pipeline.source import Source, SourceInfo
+from pipeline.stage import Stage
+
+logger = logging.getLogger("framechain")
+
+
+class Inbox(Protocol):
+    """Where a stage takes entries from: the intake or a channel."""
+
+    @property
+    def depth(self) -> int:
+        """Entries waiting now."""
+
+    def take(self, limit: int) -> tuple[int, list[Entry]]:
+        """A ticket and the next entries; none at the end."""
+
+    def abort(self) -> None:
+        """Stop everyone upstream."""
+
+
+class Outbox(Protocol):
+    """Where a stage puts entries: a channel or a fan of them."""
+
+    def put(self, entry: Entry) -> None:
+        """Add an entry, waiting for room."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
+class Control:
+    """What all workers of a run share: whether to stop, what failed, and what to do about failures."""
+
+    def __init__(self, metrics: Metrics, keep_going: bool) -> None:
+        self.metrics = metrics
+        self.keep_going = keep_going
+        self.stopping = threading.Event()
+        self.failure: StageError | None = None
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
+
+    def report(self, error: StageError) -> None:
+        """A part failed: end the run (the first failure is the one that is raised), or log it and go on.
+
+        With `keep_going` the first failure of each part is logged; the metrics count them all.
+        """
+        with self._lock:
+            first = error.stage not in self._told
+            self._told.add(error.stage)
+            if not self.keep_going:
+                self.failure = self.failure or error
+                self.stopping.set()
+        if self.keep_going and first:
+            logger.warning("%s; going on, further failures of %s are only counted", error, error.stage)
+
+    def finished(self, item: Item) -> None:
+        """One of the ends of the chain is done with a frame; the last one completes it."""
+        with self._lock:
+            item.undelivered -= 1
+            complete = item.undelivered <= 0
+        if complete:
+            self.metrics.finished(item.frame.source, item.entered)
+
+
+class Fan:
+    """The end of the chain: every entry goes to all sinks, and to the user's loop where there is one.
+
+    A frame is finished when the last sink has written it; without sinks, when it gets here.
+    """
+
+    def __init__(self, sinks: Sequence[Channel[Entry]], results: Channel[Entry] | None, control: Control) -> None:
+        self._sinks = sinks
+        self._channels = [*sinks, results] if results else list(sinks)
+        self._control = control
+
+    def put(self, entry: Entry) -> None:
+        """Hand one entry on to all."""
+        if isinstance(entry, Item):
+            entry.undelivered = len(self._sinks)
+            if not self._sinks:
+                self._control.finished(entry)
+        for channel in self._channels:
+            channel.put(entry)
+
+    def close(self) -> None:
+        """Let all of them finish."""
+        for channel in self._channels:
+            channel.close()
+
+
+def read_source(source: Source, info: SourceInfo, intake: Intake, metrics: StageMetrics, control: Control) -> None:
+    """Thread body: read one source to its end into the intake, then close it."""
+    index = -1
+    try:
+        while not control.stopping.is_set():
+            start = time.perf_counter()
+            frame = source.read()
+            if frame is None:
+                break
+            entered = time.perf_counter()
+            metrics.served(entered - start, 1)
+            index = frame.index
+            frame.source = info.id
+            control.metrics.given(info.id)
+            intake.put(Item(frame, entered, entered))
+    except Aborted:
+        pass
+    except Exception as error:
+        metrics.served(0.0, 0, 1)
+        control.report(StageError("reading", info.id, index + 1, error))
+    finally:
+        intake.end(info.id)
+        _close(source, "reading", control)
+
+
+class Crew:
+    """The workers of one stage: take a batch, process it, hand it on in order."""
+
+    def __init__(self, stage: Stage, inbox: Inbox, outbox: Outbox, metrics: StageMetrics, control: Control) -> None:
+        self._stage, self._inbox, self._outbox = stage, inbox, outbox
+        self._metrics, self._control = metrics, control
+        # one finished batch per worker may wait for its turn: enough to keep all of them busy, and bounded
+        self._sequencer: Sequencer[Entry | StageError] = Sequencer(self._deliver, ahead=stage.workers)
+        self._lock = threading.Lock()
+        self._working = stage.workers
+
+    def threads(self) -> list[threading.Thread]:
+        """One thread a worker, not started."""
+        return [
+            threading.Thread(target=self._run, name=f"{self._metrics.name}-{n}", daemon=True)
+            for n in range(self._stage.workers)
+        ]
+
+    def _run(self) -> None:
+        try:
+            while True:
+                ticket, entries = self._inbox.take(self._stage.batch)
+                if not entries:
+                    break
+                now = time.perf_counter()
+                waits = [now - entry.queued for entry in entries if isinstance(entry, Item)]
+                self._metrics.waited(waits, self._inbox.depth)
+                self._sequencer.emit(ticket, self._handle(entries))
+        except Aborted:
+            self._inbox.abort()
+            self._sequencer.abort()
+        finally:
+            with self._lock:
+                self._working -= 1
+                last = not self._working
+            if last:
+                self._outbox.close()
+                _close(self._stage, self._metrics.name, self._control)
+
+    def _handle(self, entries: list[Entry]) -> list[Entry | StageError]:
+        done: list[Entry | StageError] = []
+        frames: list[Item] = []
+        for entry in entries:
+            if isinstance(entry, Item):
+                frames.append(entry)
+                continue
+            done += self._process(frames)
+            frames = []
+            if isinstance(entry, End):
+                self._stage.forget(entry.source)
+            done.append(entry)
+        return done + self._process(frames)
+
+    def _process(self, items: list[Item]) -> list[Entry | StageError]:
+        """Run the stage; a frame it fails on becomes a StageError in its place."""
+        if not items:
+            return []
+        try:
+            with self._metrics.timing(len(items)):
+                self._stage.process([item.frame for item in items])
+        except Exception as error:
+            if self._stage.stateless and len(items) > 1:  # one by one, to find the frame that it fails on
+                return [result for item in items for result in self._process([item])]
+            return [StageError(self._metrics.name, item.frame.source, item.frame.index, error) for item in items]
+        return list(items)
+
+    def _deliver(self, batch: list[Entry | StageError]) -> None:
+        for entry in batch:
+            if isinstance(entry, StageError):
+                self._control.report(entry)
+                self._control.metrics.lost(entry.source, f"{entry.stage} failed")
+                if not self._control.keep_going:
+                    raise Aborted
+                continue
+            if isinstance(entry, Item):
+                entry.queued = time.perf_counter()
+            self._outbox.put(entry)
+
+
+def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control: Control) -> None:
+    """Thread body: write all that arrives into one sink, then close it."""
+    source, index = "", -1
+    try:
+        while entries := inbox.take(1)[1]:
+            for entry in entries:
+                index = -1
+                try:
+                    if isinstance(entry, Begin):
+                        source = entry.source.id
+                        sink.begin(entry.source)
+                    elif isinstance(entry, End):
+                        source = entry.source
+                        sink.end(entry.source)
+                    else:
+                        source, index = entry.frame.source, entry.frame.index
+                        metrics.waited([time.perf_counter() - entry.queued], inbox.depth)
+                        with metrics.timing(1):
+                            sink.write(entry.frame)
+                        control.finished(entry)
+                except StopRun:
+                    control.stopping.set()
+                except Exception as error:
+                    control.report(StageError(metrics.name, source, index, error))
+                    if not control.keep_going:
+                        raise Aborted from error
+                    if isinstance(entry, Item):
+                        control.finished(entry)
+    except Aborted:
+        inbox.abort()
+    finally:
+        _close(sink, metrics.name, control)
+
+
+def _close(part: Source | Stage | Sink, name: str, control: Control) -> None:
+    try:
+        part.close()
+    except Exception as error:
+        control.report(StageError(name, "closing", -1, error))
