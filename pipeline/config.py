@@ -1,0 +1,304 @@
+"""Configuration: a chain as plain data (YAML, flags), checked and turned into components, errors with lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.component import Component
+from pipeline.engine import Pipeline
+from pipeline.errors import UsageError
+from pipeline.sink import Sink, sinks
+from pipeline.source import Source, source_for, sources
+from pipeline.stage import Stage, check_chain, stages
+from trackers.registry import BrokenPlugin, Registry, UnknownName, nearest
+
+C = TypeVar("C", bound=Component)
+M = TypeVar("M", bound=BaseModel)
+Key = tuple[str | int, ...]
+
+
+class Settings(BaseModel):
+    """How the engine runs a chain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keep_going: bool = Field(False, description="count a frame on which a stage or sink fails, skip it, go on")
+    queue: int = Field(2, ge=1, le=1024, description="frames that may wait before each part")
+    staleness: float = Field(0.5, gt=0, description="seconds a frame of a live source may wait before it is dropped")
+
+
+@dataclass(slots=True)
+class Chain:
+    """A checked chain, nothing opened yet."""
+
+    sources: list[Source]
+    stages: list[Stage]
+    sinks: list[Sink]
+    settings: Settings = field(default_factory=Settings)
+
+    def pipeline(self, *more_sinks: Sink) -> Pipeline:
+        """A pipeline that runs this chain, into `more_sinks` too."""
+        return Pipeline(self.sources, self.stages, [*self.sinks, *more_sinks], **self.settings.model_dump())
+
+
+class Document:
+    """A chain as plain data: what a YAML file says, overlaid by what flags say.
+
+    The keys are `sources`, `stages`, `sinks` and the fields of Settings. A stage or sink is written as its
+    name, or as its name with options: `- detect: {confidence: 0.4}`. A source is written as its uri, or as
+    `{uri: ..., id: ...}`.
+
+    Attributes:
+        data: the plain data.
+    """
+
+    def __init__(self, data: dict[str, Any], path: str = "", lines: dict[Key, int] | None = None) -> None:
+        self.data = data
+        self._path = path
+        self._lines = lines or {}
+
+    @classmethod
+    def read(cls, path: Path) -> Document:
+        """Read a YAML file.
+
+        Raises:
+            UsageError: it cannot be read, is not YAML, repeats a key, or has unknown sections; with the line.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise UsageError(f"cannot read the configuration {path}: {reason}; give a YAML file") from error
+        lines: dict[Key, int] = {}
+        try:
+            node = yaml.compose(text, yaml.SafeLoader)
+            if node is not None:
+                _note_lines(node, (), lines, path, set())
+            data = yaml.safe_load(text)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            raise UsageError(f"{path}{where}: {error.problem or error.context}; correct the YAML") from error
+        except yaml.YAMLError as error:
+            raise UsageError(f"{path}: {' '.join(str(error).split())}; correct the YAML") from error
+        document = cls({} if data is None else data, str(path), lines)
+        document._check_sections()
+        return document
+
+    def set(self, name: str, option: str, value: Any) -> None:
+        """Set one option of every stage called `name`.
+
+        Raises:
+            UsageError: the chain has no such stage.
+        """
+        found = False
+        entries = self.data.setdefault("stages", [])
+        for position, entry in enumerate(entries):
+            if _name(entry) == name:
+                entries[position] = {name: {**_options(entry), option: value}}
+                found = True
+        if not found:
+            raise UsageError(f"{option} was given for stage '{name}', which the chain does not have; add '- {name}'")
+
+    def build(self) -> Chain:
+        """Turn the data into components and check that they fit together. Opens nothing.
+
+        Raises:
+            UsageError: one line that names file, line, key, cause and cure.
+        """
+        self._check_sections()
+        plain = {key: value for key, value in self.data.items() if key not in ("sources", "stages", "sinks")}
+        settings = self._validated(Settings, plain, ())
+        chain = Chain(
+            [self._source(entry, ("sources", n)) for n, entry in enumerate(self._list("sources"))],
+            [self._component(stages, entry, ("stages", n)) for n, entry in enumerate(self._list("stages"))],
+            [self._component(sinks, entry, ("sinks", n)) for n, entry in enumerate(self._list("sinks"))],
+            settings,
+        )
+        if len(chain.sources) > 1:
+            for sink in chain.sinks:
+                _split_by_source(sink)
+        _check_outputs(chain)
+        check_chain(chain.stages, [(sink.name, sink.requires) for sink in chain.sinks])
+        return chain
+
+    def _check_sections(self) -> None:
+        if not isinstance(self.data, dict):
+            raise self._error("a configuration is a mapping with the keys sources, stages and sinks", ())
+        known = ["sources", "stages", "sinks", *Settings.model_fields]
+        for key in self.data:
+            if key not in known:
+                raise self._error(f"unknown key '{key}'{nearest(str(key), known)}", (key,))
+
+    def _list(self, section: str) -> list[Any]:
+        entries = self.data.get(section) or []
+        if not isinstance(entries, list):
+            raise self._error(f"{section} is a list; begin each entry with '- '", (section,))
+        return entries
+
+    def _source(self, entry: Any, where: Key) -> Source:
+        options = {"uri": entry} if isinstance(entry, str | int) else entry
+        if not isinstance(options, dict) or "uri" not in options:
+            raise self._error("a source is a uri, or a mapping with the key uri", where)
+        uri, name = str(options["uri"]), options.get("source")
+        options = {**{key: value for key, value in options.items() if key != "source"}, "uri": uri}
+        try:
+            kind = source_for(uri) if name is None else self._load(sources, str(name), where)
+        except UsageError as error:
+            raise self._error(str(error), where) from error
+        return self._validated(kind, options, where)
+
+    def _component(self, registry: Registry[C], entry: Any, where: Key) -> C:
+        name = _name(entry)
+        if name is None or not isinstance(_options(entry), dict):
+            kind = registry.kind
+            raise self._error(f"a {kind} is a name, or a name with its options: '- name: {{option: value}}'", where)
+        return self._validated(self._load(registry, name, where), _options(entry), (*where, name))
+
+    def _load(self, registry: Registry[C], name: str, where: Key) -> type[C]:
+        try:
+            return registry.load(str(name))
+        except (UnknownName, BrokenPlugin) as error:
+            raise self._error(str(error.args[0]), where) from error
+
+    def _validated(self, model: type[M], options: dict[str, Any], where: Key) -> M:
+        try:
+            return model.model_validate(options)
+        except ValidationError as error:
+            key, message = _first(error, model)
+            raise self._error(message, (*where, *key)) from error
+
+    def _error(self, message: str, where: Key) -> UsageError:
+        line = next((self._lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in self._lines), None)
+        keys = [str(part) for part in where if isinstance(part, str)]
+        place = f"{self._path} line {line}, " if line is not None else (f"{self._path}: " if self._path else "")
+        return UsageError(f"{place}{'.'.join(keys)}: {message}" if keys else f"{place}{message}")
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """What is wrong with the options of a component, in one line: `confidence: Input should be ...`."""
+    key, message = _first(error, model)
+    return f"{'.'.join(map(str, key))}: {message}" if key else message
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a configuration file with every component that is installed, for editors."""
+    definitions: dict[str, Any] = {}
+
+    def described(model: type[BaseModel]) -> dict[str, Any]:
+        own = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(own.pop("$defs", {}))
+        own["description"] = (model.__doc__ or "").split("\n")[0]
+        return own
+
+    def entries(registry: Registry[C]) -> dict[str, Any]:
+        components = {name: described(registry.load(name)) for name in _loadable(registry)}
+        named = [
+            {"type": "object", "properties": {name: options}, "required": [name], "additionalProperties": False}
+            for name, options in components.items()
+        ]
+        return {"type": "array", "items": {"anyOf": [{"enum": list(components)}, *named]}}
+
+    source_options = {}
+    for name in _loadable(sources):
+        source_options.update(described(sources.load(name)).get("properties", {}))
+    source = {
+        "type": "object",
+        "required": ["uri"],
+        "properties": {**source_options, "source": {"enum": _loadable(sources), "description": "kind of source"}},
+        "additionalProperties": False,
+    }
+    top = described(Settings)
+    top["properties"] |= {
+        "sources": {"type": "array", "items": {"anyOf": [{"type": ["string", "integer"]}, source]}},
+        "stages": entries(stages),
+        "sinks": entries(sinks),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **top,
+        "title": "Framechain chain",
+        "description": "Sources, stages and sinks of one run",
+        "$defs": definitions,
+    }
+
+
+def _loadable(registry: Registry[C]) -> list[str]:
+    names = []
+    for name in registry.names():
+        try:
+            registry.load(name)
+        except BrokenPlugin:
+            continue
+        names.append(name)
+    return names
+
+
+def _name(entry: Any) -> str | None:
+    if isinstance(entry, str):
+        return entry
+    if isinstance(entry, dict) and len(entry) == 1:
+        return str(next(iter(entry)))
+    return None
+
+
+def _options(entry: Any) -> Any:
+    return {} if isinstance(entry, str) else (next(iter(entry.values())) or {})
+
+
+def _first(error: ValidationError, model: type[BaseModel]) -> tuple[Key, str]:
+    """Key and message of the first of pydantic's errors, in our words."""
+    detail = error.errors(include_url=False, include_context=False, include_input=True)[0]
+    key = tuple(detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return key, f"there is no such option{nearest(str(key[-1]), model.model_fields)}"
+    if detail["type"] == "missing":
+        return key, "this option must be given"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return key, message
+    return key, f"{message}, not {detail['input']!r}"
+
+
+def _note_lines(node: yaml.Node, key: Key, lines: dict[Key, int], path: Path, seen: set[int]) -> None:
+    lines[key] = node.start_mark.line + 1
+    if id(node) in seen:  # an alias; one that contains itself would never end
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for n, child in enumerate(node.value):
+            _note_lines(child, (*key, n), lines, path, seen)
+    elif isinstance(node, yaml.MappingNode):
+        for name, child in node.value:
+            here = (*key, str(name.value))
+            if here in lines:
+                raise UsageError(f"{path} line {name.start_mark.line + 1}: '{name.value}' is given twice; remove one")
+            _note_lines(child, here, lines, path, seen)
+            lines[here] = name.start_mark.line + 1
+
+
+def _split_by_source(sink: Sink) -> None:
+    path = getattr(sink, "path", None)
+    if sink.per_source and path is not None and "{source}" not in str(path):
+        given = Path(path)
+        sink.path = type(path)(given.with_name(f"{given.stem}-{{source}}{given.suffix}"))  # type: ignore[attr-defined]
+
+
+def _check_outputs(chain: Chain) -> None:
+    inputs = {Path(source.uri).resolve(): source.uri for source in chain.sources if Path(source.uri).is_file()}
+    outputs: dict[Path, str] = {}
+    for sink in chain.sinks:
+        path = getattr(sink, "path", None)
+        if path is None:
+            continue
+        where = Path(path).resolve()
+        if where in inputs:
+            raise UsageError(f"sink '{sink.name}' would overwrite the source {path}; give it another path")
+        if where in outputs:
+            raise UsageError(f"sinks '{outputs[where]}' and '{sink.name}' both write {path}; give one another path")
+        outputs[where] = sink.name

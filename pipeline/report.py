@@ -1,0 +1,132 @@
+"""Reports: a snapshot of the metrics as a table, as JSON and for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text as Line
+
+from pipeline.metrics import Percentiles, Snapshot, SourceSnapshot, StageSnapshot
+
+
+def tables(snapshot: Snapshot) -> Group:
+    """What a person wants to know at the end of a run, for a rich console."""
+    return Group(_stage_table(snapshot), _source_table(snapshot.sources), _summary(snapshot))
+
+
+def _stage_table(snapshot: Snapshot) -> Table:
+    table = Table(title="Stages", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for heading in (
+        "frames",
+        "failed",
+        "FPS",
+        "alone",
+        "busy",
+        "service ms p50",
+        "p95",
+        "p99",
+        "waiting ms p50",
+        "p95",
+    ):
+        table.add_column(heading, justify="right")
+    table.add_column("batch", justify="right")
+    table.add_column("queue", justify="right")
+    for stage in snapshot.stages:
+        table.add_row(
+            stage.name + (f" ×{stage.workers}" if stage.workers > 1 else ""),
+            f"{stage.frames:,}",
+            str(stage.failed),
+            f"{stage.fps:.1f}",
+            f"{stage.fps_alone:.1f}",
+            f"{stage.busy:.0%}",
+            *(f"{1000 * value:.1f}" for value in (stage.service.p50, stage.service.p95, stage.service.p99)),
+            *(f"{1000 * value:.1f}" for value in (stage.waiting.p50, stage.waiting.p95)),
+            f"{stage.batch_mean:.1f}",
+            str(stage.queue_max),
+            style="bold" if stage.name == snapshot.bottleneck else "",
+        )
+    return table
+
+
+def _source_table(sources: list[SourceSnapshot]) -> Table:
+    table = Table(title="\nSources", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for heading in ("in", "out", "dropped"):
+        table.add_column(heading, justify="right")
+    table.add_column("why")
+    for source in sources:
+        why = ", ".join(f"{reason} {count}" for reason, count in sorted(source.dropped.items()) if count)
+        table.add_row(source.id, f"{source.captured:,}", f"{source.finished:,}", str(sum(source.dropped.values())), why)
+    return table
+
+
+def _summary(snapshot: Snapshot) -> Line:
+    latency = snapshot.latency
+    memory = f", peak memory {snapshot.peak_memory / 2**20:,.0f} MiB" if snapshot.peak_memory else ""
+    bottleneck = f" (bottleneck: {snapshot.bottleneck})" if snapshot.bottleneck else ""
+    return Line(
+        f"\n{snapshot.frames:,} frames in {snapshot.elapsed:.1f} s: {snapshot.fps:.1f} FPS, "
+        f"efficiency {snapshot.efficiency:.0%}{bottleneck}\n"
+        f"latency ms p50 {1000 * latency.p50:.0f}, p95 {1000 * latency.p95:.0f}, p99 {1000 * latency.p99:.0f}{memory}"
+    )
+
+
+def prometheus(snapshot: Snapshot) -> str:
+    """The snapshot in Prometheus' text exposition format."""
+    return "".join(f"{line}\n" for line in _exposition(snapshot))
+
+
+def _exposition(snapshot: Snapshot) -> Iterator[str]:
+    def family(name: str, kind: str, help_text: str, samples: list[tuple[str, float]]) -> Iterator[str]:
+        yield f"# HELP framechain_{name} {help_text}"
+        yield f"# TYPE framechain_{name} {kind}"
+        for labels, value in samples:
+            yield f"framechain_{name}{labels} {value:.10g}"
+
+    def each(value_of: str) -> list[tuple[str, float]]:
+        return [(_labels(stage=stage.name, kind=stage.kind), float(getattr(stage, value_of))) for stage in stages]
+
+    stages, sources = snapshot.stages, snapshot.sources
+    yield from family("frames_total", "counter", "Frames through the whole chain.", [("", snapshot.frames)])
+    yield from family("fps", "gauge", "Frames per second through the whole chain.", [("", snapshot.fps)])
+    yield from family("efficiency", "gauge", "Chain FPS over its slowest part's FPS.", [("", snapshot.efficiency)])
+    yield from family("latency_seconds", "gauge", "Decoding to last sink.", list(_quantiles(snapshot.latency)))
+    if snapshot.peak_memory is not None:
+        peak = [("", float(snapshot.peak_memory))]
+        yield from family("peak_memory_bytes", "gauge", "Most resident memory of the process.", peak)
+    yield from family("stage_frames_total", "counter", "Frames a stage finished.", each("frames"))
+    yield from family("stage_failures_total", "counter", "Frames a stage failed on.", each("failed"))
+    yield from family("stage_busy_ratio", "gauge", "Share of the run a stage worked.", each("busy"))
+    yield from family("stage_queue_frames", "gauge", "Frames waiting for a stage.", each("queue_now"))
+    for name, help_text in (("service", "Duration of the call that carried a frame."), ("waiting", "Time in queue.")):
+        samples = [sample for stage in stages for sample in _stage_quantiles(stage, name)]
+        yield from family(f"stage_{name}_seconds", "gauge", help_text, samples)
+    captured = [(_labels(source=source.id), float(source.captured)) for source in sources]
+    yield from family("source_captured_total", "counter", "Frames a source captured.", captured)
+    finished = [(_labels(source=source.id), float(source.finished)) for source in sources]
+    yield from family("source_finished_total", "counter", "Frames of a source through the chain.", finished)
+    dropped = [
+        (_labels(source=source.id, reason=reason), float(count))
+        for source in sources
+        for reason, count in source.dropped.items()
+    ]
+    yield from family("source_dropped_total", "counter", "Frames of a source not processed, by reason.", dropped)
+
+
+def _stage_quantiles(stage: StageSnapshot, which: str) -> Iterator[tuple[str, float]]:
+    yield from _quantiles(getattr(stage, which), stage=stage.name, kind=stage.kind)
+
+
+def _quantiles(times: Percentiles, **labels: str) -> Iterator[tuple[str, float]]:
+    for quantile, value in (("0.5", times.p50), ("0.95", times.p95), ("0.99", times.p99)):
+        yield _labels(**labels, quantile=quantile), value
+
+
+def _labels(**labels: str) -> str:
+    def escaped(value: str) -> str:
+        return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+    return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in labels.items()) + "}"
