@@ -90,20 +90,38 @@ class Document:
         document._check_sections()
         return document
 
-    def set(self, name: str, option: str, value: Any) -> None:
-        """Set one option of every stage called `name`.
+    def names(self, section: str) -> list[str]:
+        """Names of the stages or sinks, in order."""
+        return [name for entry in self._list(section) if (name := _name(entry)) is not None]
+
+    def set(self, section: str, name: str, option: str, value: Any) -> None:
+        """Set one option of every stage or sink called `name`.
 
         Raises:
-            UsageError: the chain has no such stage.
+            UsageError: there is none.
         """
-        found = False
-        entries = self.data.setdefault("stages", [])
+        entries = self._list(section)
+        if name not in self.names(section):
+            raise UsageError(f"{option} is given, but there is no '{name}' in {section}; add '- {name}' there")
         for position, entry in enumerate(entries):
             if _name(entry) == name:
                 entries[position] = {name: {**_options(entry), option: value}}
-                found = True
-        if not found:
-            raise UsageError(f"{option} was given for stage '{name}', which the chain does not have; add '- {name}'")
+
+    def set_sources(self, options: dict[str, Any]) -> None:
+        """Set options of every source."""
+        if options:
+            plain = [{"uri": entry} if isinstance(entry, str | int) else entry for entry in self._list("sources")]
+            self.data["sources"] = [{**entry, **options} for entry in plain]
+
+    def add(self, section: str, name: str, after: str | None = None) -> None:
+        """Add a stage or sink, at the end or after another, unless it is there already."""
+        if name not in (names := self.names(section)):
+            entries = self.data[section] = self._list(section)
+            entries.insert(names.index(after) + 1 if after in names else len(entries), name)
+
+    def remove(self, section: str, name: str) -> None:
+        """Take out every stage or sink called `name`."""
+        self.data[section] = [entry for entry in self._list(section) if _name(entry) != name]
 
     def build(self) -> Chain:
         """Turn the data into components and check that they fit together. Opens nothing.

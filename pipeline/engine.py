@@ -114,16 +114,15 @@ class Pipeline:
             FramechainError: a part failed.
             TimeoutError: the run has not ended within `timeout` seconds; it goes on.
         """
-        if not self._ended.wait(timeout):
+        if not self.join(timeout):
             raise TimeoutError(f"the pipeline has not ended within {timeout} s")
         if self._control.failure is not None:
             raise self._control.failure
         return self.metrics.snapshot()
 
-    @property
-    def ended(self) -> bool:
-        """Whether the run is over and everything closed."""
-        return self._ended.is_set()
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait at most `timeout` seconds for the end; tells whether the run is over and everything closed."""
+        return self._ended.wait(timeout)
 
     def stop(self) -> None:
         """End soon and cleanly: nothing more is read, the frames inside are finished, outputs closed."""
@@ -149,7 +148,7 @@ class Pipeline:
             pass
         finally:
             self.abort()
-            self._ended.wait()
+            self.join()
         self.wait()
 
     def _open(self) -> None:

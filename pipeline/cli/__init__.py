@@ -1,0 +1,58 @@
+"""The command line. One file per command; this one gathers them and turns errors into one line."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from pipeline.cli import bench, config, doctor, run, stages
+from pipeline.errors import FramechainError
+
+app = typer.Typer(
+    name="framechain",
+    help="Real-time video analytics: detect, embed, track and read text, measured honestly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
+app.command("stages")(stages.stages)
+app.add_typer(config.app, name="config")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 the run failed, 2 a user's mistake, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = app(arguments, prog_name="framechain", standalone_mode=False)
+    except FramechainError as error:
+        if "--debug" in arguments:
+            raise
+        return _tell(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of typer's: a mistake of ours
+            if "--debug" in arguments:
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return _tell(f"internal error ({reason}); run again with --debug and report what it shows", 1)
+        hint = "; see framechain --help" if not arguments else f"; see framechain {arguments[0]} --help"
+        return _tell(error.format_message().rstrip(".") + hint, getattr(error, "exit_code", 2))
+    return code if isinstance(code, int) else 0
+
+
+def _tell(message: str, code: int) -> int:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("[red]framechain:[/red] ", end="")
+    console.print(message, markup=False)
+    return code

@@ -1,0 +1,96 @@
+"""The flags that shape a chain, shared by the commands that run one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from pipeline.config import Document
+from pipeline.errors import UsageError
+from pipeline.stage import stages
+
+Sources: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE...",
+        help="video file, folder or glob of images, webcam number, rtsp:// or http:// address, "
+        "- for a stream on standard input, or test: for a test pattern",
+    ),
+]
+Config: TypeAlias = Annotated[Path | None, typer.Option(help="chain as YAML; flags win over it")]
+Weights: TypeAlias = Annotated[str | None, typer.Option(help="detector: .onnx, OpenVINO directory, or Ultralytics .pt")]
+Embedder: TypeAlias = Annotated[str | None, typer.Option(help="appearance embedder (.onnx); turns the embed stage on")]
+Classes: TypeAlias = Annotated[list[str] | None, typer.Option(help="classes to detect, by name: person,car")]
+Confidence: TypeAlias = Annotated[float | None, typer.Option(help="least detection confidence, 0..1")]
+ImageSize: TypeAlias = Annotated[int | None, typer.Option(help="detector input: pixels of the longer side")]
+Tracker: TypeAlias = Annotated[str | None, typer.Option(help="tracker; framechain stages lists them")]
+Device: TypeAlias = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0")]
+Batch: TypeAlias = Annotated[int | None, typer.Option(min=1, help="frames a call, for stages that keep no state")]
+Workers: TypeAlias = Annotated[int | None, typer.Option(min=1, help="threads of each stage that keeps no state")]
+NoText: TypeAlias = Annotated[bool, typer.Option("--no-text", help="leave text reading out")]
+Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
+
+DEFAULT_STAGES = ("detect", "track", "read_text")
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFlags:
+    """What the shared flags said; None where a flag was not given."""
+
+    config: Path | None = None
+    weights: str | None = None
+    embedder: str | None = None
+    classes: list[str] | None = None
+    confidence: float | None = None
+    image_size: int | None = None
+    tracker: str | None = None
+    device: str | None = None
+    batch: int | None = None
+    workers: int | None = None
+    no_text: bool = False
+
+    def document(self, sources: list[str] | None) -> Document:
+        """The chain of the configuration file, or the default one, with these flags laid over it.
+
+        Raises:
+            UsageError: the file is wrong, there is no source, or a flag is for a stage that the chain lacks.
+        """
+        document = Document.read(self.config) if self.config else Document({"stages": list(DEFAULT_STAGES)})
+        if sources:
+            document.data["sources"] = list(sources)
+        if not document.data.get("sources"):
+            raise UsageError("there is no source; name a video file, camera or address, or test: for a test pattern")
+        if self.embedder is not None:
+            document.add("stages", "embed", after="detect")
+        if self.no_text:
+            document.remove("stages", "read_text")
+        classes = [name.strip() for group in self.classes for name in group.split(",")] if self.classes else None
+        for stage, option, value in (
+            ("detect", "weights", self.weights),
+            ("embed", "weights", self.embedder),
+            ("detect", "classes", classes),
+            ("detect", "confidence", self.confidence),
+            ("detect", "image_size", self.image_size),
+            ("track", "tracker", self.tracker),
+        ):
+            if value is not None:
+                document.set("stages", stage, option, value)
+        self._set_everywhere(document)
+        if self.config is None and self.weights is None:
+            raise UsageError(
+                "there are no detector weights; give --weights yolo11n.pt, or an .onnx file or OpenVINO directory"
+            )
+        return document
+
+    def _set_everywhere(self, document: Document) -> None:
+        """Options that several stages have."""
+        for name in set(document.names("stages")) & set(stages.names()):
+            kind = stages.load(name)
+            if self.device is not None and "device" in kind.model_fields:
+                document.set("stages", name, "device", self.device)
+            for option, value in (("batch", self.batch), ("workers", self.workers)):
+                if value is not None and kind.stateless:
+                    document.set("stages", name, option, value)

@@ -1,0 +1,109 @@
+"""Progress of a run: a bar on a terminal, plain lines now and then elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+from pydantic import PrivateAttr
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pipeline.engine import Pipeline
+from pipeline.frame import Frame
+from pipeline.sink import Sink
+
+_LINE_EVERY = 5.0
+
+
+class Tally(Sink):
+    """Counts the objects of each class that each source showed, by track id."""
+
+    name = "tally"
+
+    _seen: dict[str, int] = PrivateAttr(default_factory=dict)
+    _objects: dict[str, Counter[str]] = PrivateAttr(default_factory=dict)
+
+    def write(self, frame: Frame) -> None:
+        """Count the tracks whose id is new."""
+        # ids are given in order from 1, so the highest so far tells the new ones, in constant memory
+        highest = self._seen.get(frame.source, 0)
+        tracks, names = frame.tracks, frame.detections.names
+        for track_id, class_id in zip(tracks.id.tolist(), tracks.class_id.tolist(), strict=True):
+            if track_id > highest:
+                name = names[class_id] if class_id < len(names) else str(class_id)
+                self._objects.setdefault(frame.source, Counter())[name] += 1
+                self._seen[frame.source] = max(self._seen.get(frame.source, 0), track_id)
+
+    @property
+    def objects(self) -> dict[str, dict[str, int]]:
+        """Objects by source and class so far."""
+        return {source: dict(counts.most_common()) for source, counts in tuple(self._objects.items())}
+
+    def total(self) -> str:
+        """All sources together, in words: "12 person, 3 car"."""
+        total: Counter[str] = Counter()
+        for counts in tuple(self._objects.values()):
+            total.update(counts)
+        return ", ".join(f"{count} {name}" for name, count in total.most_common(4))
+
+
+def follow(pipeline: Pipeline, tally: Tally, quiet: bool) -> None:
+    """Show a running pipeline's progress on standard error until it ends."""
+    console = Console(stderr=True)
+    if quiet:
+        pipeline.join()
+    elif console.is_terminal:
+        _bar(pipeline, tally, console)
+    else:
+        _lines(pipeline, tally)
+
+
+def _bar(pipeline: Pipeline, tally: Tally, console: Console) -> None:
+    columns = (
+        TextColumn("{task.percentage:>3.0f} %"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.fields[expected]} frames"),
+        TextColumn("{task.fields[fps]:.1f} FPS"),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[objects]}"),
+    )
+    expected = _expected(pipeline)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(
+            "", total=expected, expected=f"{expected:,}" if expected else "?", **_figures(pipeline, tally)
+        )
+        over = False
+        while not over:
+            over = pipeline.join(0.1)
+            progress.update(task, completed=pipeline.metrics.snapshot().frames, **_figures(pipeline, tally))
+
+
+def _lines(pipeline: Pipeline, tally: Tally) -> None:
+    while not pipeline.join(_LINE_EVERY):
+        frames, expected, figures = pipeline.metrics.snapshot().frames, _expected(pipeline), _figures(pipeline, tally)
+        parts = (
+            f"{frames}/{expected} frames" if expected else f"{frames} frames",
+            f"{figures['fps']:.1f} FPS",
+            figures["left"],
+            figures["objects"],
+        )
+        print(", ".join(str(part) for part in parts if part), file=sys.stderr, flush=True)
+
+
+def _figures(pipeline: Pipeline, tally: Tally) -> dict[str, Any]:
+    snapshot = pipeline.metrics.snapshot()
+    expected = _expected(pipeline)
+    left = ""
+    if expected and snapshot.fps:
+        seconds = round(max(0, expected - snapshot.frames) / snapshot.fps)
+        left = f"{seconds // 60}:{seconds % 60:02d} left"
+    return {"fps": snapshot.fps, "left": left, "objects": tally.total()}
+
+
+def _expected(pipeline: Pipeline) -> int | None:
+    """Frames that all sources together will give, if every one of them knows."""
+    counts = [info.frame_count for info in pipeline.infos]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

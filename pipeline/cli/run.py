@@ -1,0 +1,165 @@
+"""`framechain run`: sources through the chain into outputs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipeline.cli.chain import (
+    Batch,
+    ChainFlags,
+    Classes,
+    Confidence,
+    Config,
+    Debug,
+    Device,
+    Embedder,
+    ImageSize,
+    NoText,
+    Sources,
+    Tracker,
+    Weights,
+    Workers,
+)
+from pipeline.cli.progress import Tally, follow
+from pipeline.config import Chain
+from pipeline.engine import Pipeline
+from pipeline.errors import FramechainError
+from pipeline.metrics import Snapshot
+from pipeline.output import check_writable, replace_file
+from pipeline.report import tables
+
+
+def run(
+    sources: Sources = None,
+    config: Config = None,
+    weights: Weights = None,
+    embedder: Embedder = None,
+    classes: Classes = None,
+    confidence: Confidence = None,
+    image_size: ImageSize = None,
+    tracker: Tracker = None,
+    device: Device = None,
+    batch: Batch = None,
+    workers: Workers = None,
+    no_text: NoText = False,
+    every: Annotated[int | None, typer.Option(min=1, help="process every n-th frame")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="stop after so many frames of each source")] = None,
+    video: Annotated[str | None, typer.Option(help="write an annotated MP4 here")] = None,
+    jsonl: Annotated[str | None, typer.Option(help="write one JSON object a frame here")] = None,
+    csv: Annotated[str | None, typer.Option(help="write one row a track and frame here")] = None,
+    mot: Annotated[str | None, typer.Option(help="write tracks in MOTChallenge format here")] = None,
+    report: Annotated[Path | None, typer.Option(help="write all figures of the run as JSON here")] = None,
+    show: Annotated[bool, typer.Option("--show", help="show the annotated video in a window; q ends")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="skip and count frames that a stage fails on")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
+    debug: Debug = False,
+) -> int:
+    """Run sources through detect, embed, track and read text into outputs."""
+    document = ChainFlags(
+        config, weights, embedder, classes, confidence, image_size, tracker, device, batch, workers, no_text
+    ).document(sources)
+    limits = {"every": every, "max_frames": max_frames}
+    document.set_sources({option: value for option, value in limits.items() if value is not None})
+    if video is not None or show:
+        document.add("stages", "annotate")
+    for sink, path in (("video", video), ("jsonl", jsonl), ("csv", csv), ("mot", mot)):
+        if path is not None:
+            document.add("sinks", sink)
+            document.set("sinks", sink, "path", path)
+    if show:
+        document.add("sinks", "window")
+    if keep_going:
+        document.data["keep_going"] = True
+    chain = document.build()
+    if report is not None:
+        check_writable(report)
+    with _log_on_stderr(debug):
+        return _execute(chain, report, quiet)
+
+
+def _execute(chain: Chain, report: Path | None, quiet: bool) -> int:
+    tally = Tally()
+    pipeline = chain.pipeline(tally)
+    result, code = "finished", 0
+    try:
+        with _stopped_by_signals(pipeline) as received:
+            pipeline.start()
+            follow(pipeline, tally, quiet)
+            pipeline.wait()
+        if received:
+            # 128 + the signal's number is what shells expect of a program that a signal ended: 130 for Ctrl-C
+            result, code = f"stopped by {received[0].name}", 128 + received[0]
+    except FramechainError as error:
+        result = str(error)
+        raise
+    finally:
+        snapshot = pipeline.metrics.snapshot()
+        if report is not None and pipeline.infos:
+            figures = {
+                "framechain": version("framechain"),
+                "result": result,
+                "sources": [asdict(info) for info in pipeline.infos],
+                "chain": [{stage.name: stage.model_dump(mode="json", exclude_unset=True)} for stage in chain.stages],
+                "objects": tally.objects,
+                "metrics": snapshot.to_dict(),
+            }
+            replace_file(report, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+        if not quiet and snapshot.frames:
+            _conclude(tally, snapshot, chain)
+    return code
+
+
+def _conclude(tally: Tally, snapshot: Snapshot, chain: Chain) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.print(tables(snapshot))
+    for source, objects in tally.objects.items():
+        console.print(f"{source}: " + ", ".join(f"{count} {name}" for name, count in objects.items()), markup=False)
+    for sink in chain.sinks:
+        if path := getattr(sink, "path", None):
+            console.print(f"wrote {path}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _stopped_by_signals(pipeline: Pipeline) -> Iterator[list[signal.Signals]]:
+    """Ctrl-C and SIGTERM end the run cleanly, a second one at once. Yields the signals received."""
+    received: list[signal.Signals] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        pipeline.stop() if len(received) == 1 else pipeline.abort()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _log_on_stderr(debug: bool) -> Iterator[None]:
+    """Show the engine's warnings as lines like those of errors."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("framechain: %(message)s"))
+    logger = logging.getLogger("framechain")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,268 @@
+"""The engine: order, determinism, shutdown, failures, accounts."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+from chains import Call, Keep, Memory, Stateful
+
+from pipeline.engine import Pipeline
+from pipeline.errors import FramechainError, StageError, UsageError
+from pipeline.frame import Frame
+from pipeline.metrics import Snapshot
+from pipeline.sink import StopRun
+from pipeline.source import SourceInfo
+
+
+def balanced(snapshot: Snapshot) -> bool:
+    """Every captured frame is accounted for."""
+    return all(s.captured == s.finished + s.in_flight + sum(s.dropped.values()) for s in snapshot.sources)
+
+
+def no_threads_left() -> bool:
+    names = {thread.name for thread in threading.enumerate()}
+    return not any(name.startswith(("read-", "sink:", "call", "stateful")) for name in names)
+
+
+def test_every_frame_reaches_every_sink_in_order() -> None:
+    first, second = Keep(), Keep()
+    snapshot = Pipeline([Memory(count=50)], [Call(), Stateful()], [first, second]).run()
+    assert first.seen == second.seen == [("memory", n) for n in range(50)]
+    assert first.events == ["open", "begin memory", "end memory", "close"]
+    assert snapshot.frames == 50
+    assert snapshot.sources[0].finished == 50
+    assert no_threads_left()
+
+
+@pytest.mark.parametrize(("workers", "batch"), [(1, 1), (1, 8), (4, 1), (4, 8)])
+def test_files_are_merged_by_media_time_the_same_way_every_time(workers: int, batch: int) -> None:
+    def uneven(frame: Frame) -> None:
+        time.sleep(random.random() * 0.001)
+
+    sources = [Memory(uri="a", count=40, period=0.1), Memory(uri="b", count=30, period=0.13)]
+    sink = Keep()
+    Pipeline(sources, [Call(workers=workers, batch=batch, function=uneven), Stateful(batch=batch)], [sink]).run()
+    expected = sorted(
+        [(n * 0.1, 0, "a", n) for n in range(40)] + [(n * 0.13, 1, "b", n) for n in range(30)],
+    )
+    assert sink.seen == [(source, n) for _, _, source, n in expected]
+
+
+def test_a_stage_is_opened_and_closed_once_and_forgets_each_source() -> None:
+    stage = Call(workers=3)
+    Pipeline([Memory(uri="a"), Memory(uri="b")], [stage]).run()
+    assert (stage._opened, stage._closed, sorted(stage._forgotten)) == (1, 1, ["a", "b"])
+
+
+def test_equal_ids_are_made_unique() -> None:
+    sink = Keep()
+    pipeline = Pipeline([Memory(uri="cam"), Memory(uri="cam")], sinks=[sink])
+    pipeline.run()
+    assert [info.id for info in pipeline.infos] == ["cam", "cam-2"]
+    assert {source for source, _ in sink.seen} == {"cam", "cam-2"}
+
+
+def test_a_failing_stage_ends_the_run_with_one_line_and_what_came_before_is_kept() -> None:
+    def fail(frame: Frame) -> None:
+        if frame.index == 7:
+            raise ValueError("bad\npixel")
+
+    for workers, batch in ((1, 1), (1, 4), (3, 4)):
+        sink = Keep()
+        pipeline = Pipeline([Memory(count=1000)], [Call(function=fail, workers=workers, batch=batch)], [sink])
+        with pytest.raises(StageError, match=r"^call failed on frame 7 of memory: ValueError: bad pixel$") as caught:
+            pipeline.run()
+        assert (caught.value.stage, caught.value.source, caught.value.index) == ("call", "memory", 7)
+        assert sink.seen == [("memory", n) for n in range(7)]
+        assert sink.events[-2:] == ["end memory", "close"] or sink.events[-1] == "close"
+        assert balanced(pipeline.metrics.snapshot())
+        assert no_threads_left()
+
+
+def test_a_failing_sink_ends_the_run_and_the_others_are_closed() -> None:
+    def fail(frame: Frame) -> None:
+        if frame.index == 5:
+            raise OSError("disk full")
+
+    broken, sound = Keep(function=fail), Keep()
+    with pytest.raises(StageError, match="sink:keep failed on frame 5 of memory: OSError: disk full"):
+        Pipeline([Memory(count=1000)], [Call()], [broken, sound]).run()
+    assert broken.events[-1] == sound.events[-1] == "close"
+    assert sound.seen[:6] == [("memory", n) for n in range(6)]
+
+
+def test_keep_going_counts_and_skips(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(frame: Frame) -> None:
+        if frame.index % 10 == 3:
+            raise ValueError("no")
+
+    sink = Keep()
+    snapshot = Pipeline([Memory(count=100)], [Call(function=fail, batch=8)], [sink], keep_going=True).run()
+    assert [index for _, index in sink.seen] == [n for n in range(100) if n % 10 != 3]
+    assert snapshot.sources[0].dropped == {"call failed": 10}
+    assert balanced(snapshot)
+    assert len(caplog.records) == 1, "the first failure is logged, the rest are counted"
+
+
+def test_a_source_that_breaks_ends_the_run_but_not_with_keep_going() -> None:
+    with pytest.raises(StageError, match="reading failed on frame 4 of b: OSError: the cable is out"):
+        Pipeline([Memory(uri="a", count=1000), Memory(uri="b", fail_at=4)]).run()
+    sink = Keep()
+    Pipeline([Memory(uri="a", count=30), Memory(uri="b", fail_at=4)], sinks=[sink], keep_going=True).run()
+    assert [n for source, n in sink.seen if source == "a"] == list(range(30))
+    assert [n for source, n in sink.seen if source == "b"] == list(range(4))
+
+
+def test_stop_finishes_the_frames_inside() -> None:
+    sink = Keep()
+    pipeline = Pipeline([Memory(count=10**9)], [Call()], [sink])
+    pipeline.start()
+    while pipeline.metrics.snapshot().frames < 20:
+        time.sleep(0.001)
+    pipeline.stop()
+    snapshot = pipeline.wait(timeout=10)
+    assert snapshot.sources[0].in_flight == 0
+    assert not snapshot.sources[0].dropped
+    assert sink.seen == [("memory", n) for n in range(snapshot.frames)]
+    assert sink.events[-1] == "close"
+
+
+def test_abort_drops_and_counts_what_is_inside() -> None:
+    entered, release = threading.Event(), threading.Event()
+    pipeline = Pipeline([Memory(count=10**9)], [Call(function=lambda frame: (entered.set(), release.wait(10)))])
+    pipeline.start()
+    assert entered.wait(5)
+    pipeline.abort()
+    release.set()
+    snapshot = pipeline.wait(timeout=10)
+    assert snapshot.sources[0].dropped["aborted"] >= 1
+    assert balanced(snapshot)
+    assert no_threads_left()
+
+
+def test_a_sink_may_end_the_run() -> None:
+    def quit_at_five(frame: Frame) -> None:
+        if frame.index == 5:
+            raise StopRun
+
+    pipeline = Pipeline([Memory(count=10**9)], [Call()], [Keep(function=quit_at_five)])
+    pipeline.start()
+    pipeline.wait(timeout=10)
+
+
+def test_iterating_gives_the_finished_frames_and_may_be_left_early() -> None:
+    assert [frame.index for frame in Pipeline([Memory(count=20)], [Call()])] == list(range(20))
+    for frame in Pipeline([Memory(count=10**9)], [Call()]):
+        if frame.index == 10:
+            break
+    deadline = time.monotonic() + 10
+    while not no_threads_left() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert no_threads_left()
+
+
+def test_iterating_raises_what_failed() -> None:
+    def fail(frame: Frame) -> None:
+        if frame.index == 3:
+            raise ValueError("no")
+
+    frames = iter(Pipeline([Memory(count=20)], [Call(function=fail)]))
+    assert [next(frames).index for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(StageError):
+        next(frames)
+
+
+def test_a_live_source_drops_old_frames_and_counts_them_while_the_stage_is_slow() -> None:
+    release = threading.Event()
+    sink = Keep()
+    pipeline = Pipeline(
+        [Memory(count=200, is_live=True)], [Call(function=lambda frame: release.wait(10))], [sink], staleness=60
+    )
+    pipeline.start()
+    while pipeline.metrics.snapshot().sources[0].captured < 200:
+        time.sleep(0.001)
+    release.set()
+    snapshot = pipeline.wait(timeout=10)
+    dropped = snapshot.sources[0].dropped["queue full"]
+    assert dropped > 150
+    assert snapshot.sources[0].finished == 200 - dropped
+    assert [index for _, index in sink.seen][-2:] == [198, 199], "the newest frames win"
+    assert balanced(snapshot)
+
+
+def test_a_slow_live_source_does_not_hold_up_another() -> None:
+    gate = threading.Event()
+    sink = Keep()
+    pipeline = Pipeline(
+        [Memory(uri="dead", is_live=True, gate=lambda: gate.wait(20)), Memory(uri="file", count=50)], [Call()], [sink]
+    )
+    pipeline.start()
+    deadline = time.monotonic() + 10
+    while sum(source == "file" for source, _ in sink.seen) < 50 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert sum(source == "file" for source, _ in sink.seen) == 50
+    pipeline.stop()
+    gate.set()
+    pipeline.wait(timeout=10)
+
+
+def test_what_cannot_be_opened_is_told_and_the_rest_is_closed() -> None:
+    class Absent(Memory):
+        def open(self) -> SourceInfo:
+            raise UsageError("there is no such camera")
+
+    class Heavy(Call):
+        def open(self) -> None:
+            raise AssertionError("sources are tried before models are loaded")
+
+    closed: list[str] = []
+
+    class Open(Memory):
+        def close(self) -> None:
+            closed.append(self.uri)
+
+    with pytest.raises(UsageError, match="no such camera"):
+        Pipeline([Open(uri="a"), Absent(uri="b")], [Heavy()]).run()
+    assert closed == ["a"]
+
+
+def test_metrics_can_be_read_while_running() -> None:
+    pipeline = Pipeline([Memory(count=10**9)], [Call(), Stateful()])
+    pipeline.start()
+    snapshots = []
+    while not snapshots or snapshots[-1].frames < 200:
+        snapshots.append(pipeline.metrics.snapshot())
+    pipeline.stop()
+    last = pipeline.wait(timeout=10)
+    assert all(balanced(snapshot) for snapshot in [*snapshots, last])
+    assert [stage.name for stage in last.stages] == ["decode", "call", "stateful"]
+    assert all(stage.frames == last.frames for stage in last.stages[1:])
+    assert last.latency.p50 > 0
+
+
+def test_a_pipeline_runs_once_and_needs_a_source() -> None:
+    pipeline = Pipeline([Memory()])
+    pipeline.run()
+    with pytest.raises(RuntimeError, match="runs once"):
+        pipeline.run()
+    with pytest.raises(ValueError, match="at least one source"):
+        Pipeline([])
+
+
+def test_wait_times_out_without_ending_the_run() -> None:
+    gate = threading.Event()
+    pipeline = Pipeline([Memory(count=2, gate=lambda: gate.wait(10))])
+    pipeline.start()
+    with pytest.raises(TimeoutError):
+        pipeline.wait(0.01)
+    gate.set()
+    assert pipeline.wait(10).frames == 2
+
+
+def test_errors_are_framechain_errors_with_exit_codes() -> None:
+    assert issubclass(StageError, FramechainError)
+    assert StageError("detect", "cam", 3, ValueError("x")).exit_code == 1
+    assert StageError("detect", "cam", 3, UsageError("x")).exit_code == 2
