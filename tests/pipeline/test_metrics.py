@@ -1,0 +1,71 @@
+"""Metrics against exact quantiles, and their three forms."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from chains import Call, Keep, Memory
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pipeline.engine import Pipeline
+from pipeline.metrics import Histogram, StageMetrics
+from pipeline.report import prometheus, tables
+
+
+@given(st.lists(st.floats(2e-6, 100.0), min_size=1, max_size=300), st.sampled_from([0.5, 0.95, 0.99]))
+def test_quantiles_are_within_a_bucket_of_the_exact_ones(times: list[float], q: float) -> None:
+    histogram = Histogram()
+    for value in times:
+        histogram.add(value)
+    exact = float(np.quantile(times, q, method="inverted_cdf"))
+    assert histogram.quantile(q) == pytest.approx(exact, rel=0.045)
+    assert histogram.summary().mean == pytest.approx(float(np.mean(times)))
+    assert histogram.max == max(times)
+
+
+def test_a_histogram_takes_anything() -> None:
+    histogram = Histogram()
+    for value in (0.0, -1e-9, 1e-12, 1e9):
+        histogram.add(value)
+    assert histogram.count == 4
+    assert math.isfinite(histogram.quantile(0.99))
+    assert Histogram().quantile(0.5) == 0.0
+
+
+def test_stage_figures_follow_from_the_calls() -> None:
+    stage = StageMetrics("detect", "stage", workers=2)
+    stage.waited([0.1, 0.2], depth=3)
+    stage.served(0.4, frames=4)
+    stage.served(0.4, frames=3, failed=1)
+    figures = stage.snapshot(elapsed=1.0)
+    assert (figures.frames, figures.failed, figures.batch_max, figures.batch_mean) == (7, 1, 4, 4.0)
+    assert figures.busy == pytest.approx(0.4), "0.8 s of work by two workers in 1 s"
+    assert figures.fps_alone == pytest.approx(17.5)
+    assert (figures.queue_now, figures.queue_max) == (3, 5)
+
+
+def test_a_snapshot_is_json_a_table_and_prometheus_text() -> None:
+    snapshot = Pipeline([Memory(uri='a"b\\', count=30)], [Call(batch=4)], [Keep()]).run()
+    figures = json.loads(json.dumps(snapshot.to_dict()))
+    assert figures["frames"] == 30
+    assert [stage["name"] for stage in figures["stages"]] == ["decode", "call", "sink:keep"]
+    assert 0 < figures["efficiency"] <= 1
+
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(tables(snapshot))
+    text = console.export_text()
+    assert "call" in text
+    assert "30 frames in" in text
+
+    sample = re.compile(r'^[a-z_]+(\{([a-z]+="(\\.|[^"\\])*",?)+\})? [-+.0-9e]+$')
+    lines = prometheus(snapshot).splitlines()
+    assert all(line.startswith("# ") or sample.match(line) for line in lines)
+    assert 'framechain_source_finished_total{source="a\\"b\\\\"} 30' in lines
+    names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert len(names) == len(set(names)), "each family is announced once"
