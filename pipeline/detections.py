@@ -64,7 +64,10 @@ class Detections:
 
     def name(self, row: int) -> str:
         """Class name of one row; the id as text where the detector names none."""
-        class_id = int(self.class_id[row])
+        return self.class_name(int(self.class_id[row]))
+
+    def class_name(self, class_id: int) -> str:
+        """Name of a class; the id as text where the detector names none."""
         return self.names[class_id] if 0 <= class_id < len(self.names) else str(class_id)
 
     def to_supervision(self) -> Any:

@@ -1,0 +1,89 @@
+"""JSON lines: everything that was found, one object a frame."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pipeline.frame import Frame
+from pipeline.lines import LineSink
+from trackers.tracks import Tracks
+
+
+class JsonLines(LineSink):
+    """One JSON object a frame, frames without objects too; docs/outputs.md describes its keys.
+
+    Every object of a frame is in it once: in `tracks` where a confirmed track shows it, else in `detections`.
+    `lost` holds the predicted boxes of tracks that this frame does not show.
+    """
+
+    name = "jsonl"
+
+    captured_at: bool = Field(
+        False, description="add the wall-clock time of each frame; two runs over one file then differ"
+    )
+
+    def lines(self, frame: Frame) -> str:
+        """The frame as one line of JSON."""
+        row: dict[str, Any] = {"source": frame.source, "frame": frame.index, "time": round(frame.timestamp, 6)}
+        if self.captured_at:
+            row["captured_at"] = round(frame.captured_at, 6)
+        lost = frame.tracks.lost()
+        row["tracks"] = _tracks(frame, frame.tracks)
+        row["lost"] = [
+            track | {"since_seen": round(since, 3)}
+            for track, since in zip(_tracks(frame, lost), lost.since_seen.tolist(), strict=True)
+        ]
+        row["detections"] = _untracked(frame)
+        row["texts"] = [
+            {
+                "text": text.text,
+                "confidence": round(text.confidence, 4),
+                "track": text.track_id,
+                "readings": text.readings,
+                "xyxy": [round(edge, 2) for edge in text.xyxy],
+            }
+            for text in frame.texts
+        ]
+        return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def _tracks(frame: Frame, tracks: Tracks) -> list[dict[str, Any]]:
+    return [
+        {"id": track_id, **_object(frame, class_id, score, xyxy)}
+        for track_id, class_id, score, xyxy in zip(
+            tracks.id.tolist(),
+            tracks.class_id.tolist(),
+            _rounded(tracks.score, 4),
+            _rounded(tracks.xyxy, 2),
+            strict=True,
+        )
+    ]
+
+
+def _untracked(frame: Frame) -> list[dict[str, Any]]:
+    found = frame.detections
+    free = np.ones(len(found), bool)
+    free[frame.tracks.det_index[frame.tracks.det_index >= 0]] = False
+    found = found[free]
+    return [
+        _object(frame, class_id, score, xyxy)
+        for class_id, score, xyxy in zip(
+            found.class_id.tolist(), _rounded(found.confidence, 4), _rounded(found.xyxy, 2), strict=True
+        )
+    ]
+
+
+def _object(frame: Frame, class_id: int, score: float, xyxy: list[float]) -> dict[str, Any]:
+    name = frame.detections.class_name(class_id)
+    return {"class": name, "class_id": class_id, "score": score, "xyxy": xyxy}
+
+
+def _rounded(array: NDArray[np.floating], decimals: int) -> list[Any]:
+    # in float64: a rounded float32 has its error back as soon as it is printed
+    rows: list[Any] = array.astype(np.float64).round(decimals).tolist()
+    return rows
