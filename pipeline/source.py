@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
+from typing_extensions import Self
 
 from pipeline.component import Component
 from pipeline.errors import UsageError
@@ -23,8 +27,8 @@ class SourceInfo:
         id: the source's id; frames carry it.
         uri: where it comes from, without credentials.
         width, height: pixels of its frames, as decoded (rotation applied).
-        fps: nominal frames a second; None where it is unknown.
-        frame_count: how many frames it will give; None where that is unknown or it never ends.
+        fps: nominal frames a second that it gives; None where that is unknown.
+        frame_count: how many frames it will give at most; None where that is unknown or it never ends.
         live: True for cameras and streams: frames arrive at their own pace and may be dropped when late.
     """
 
@@ -55,7 +59,11 @@ class Source(Component, ABC):
 
     @property
     def dropped(self) -> Counter[str]:
-        """Frames that were not given, by reason: "corrupt", "every"."""
+        """Frames that were not given, by reason.
+
+        "corrupt": damaged. "missing": announced by the file but not in it, as it was cut short.
+        "every": skipped because of `every`.
+        """
         return self._dropped
 
     @classmethod
@@ -79,6 +87,80 @@ class Source(Component, ABC):
     def close(self) -> None:
         """Release the file, device or connection."""
 
+    def __iter__(self) -> Iterator[Frame]:  # type: ignore[override]  # pydantic's gives the fields
+        """The frames up to the end; the source must be open."""
+        while (frame := self.read()) is not None:
+            yield frame
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When and where in its source a frame is; see Frame for the meaning."""
+
+    index: int
+    timestamp: float
+    captured_at: float
+
+
+class SteppedSource(Source):
+    """A source read in two steps, as cv2.VideoCapture is: `grab` moves on, `retrieve` makes the image.
+
+    What `every` skips is grabbed and never made into an image. Subclasses implement `open`, which ends in
+    `return self._opened(...)`, and the two steps.
+    """
+
+    _given: int = PrivateAttr(0)
+
+    @abstractmethod
+    def grab(self) -> Moment | None:
+        """Move to the next frame; None at the end."""
+
+    @abstractmethod
+    def retrieve(self) -> NDArray[np.uint8] | None:
+        """The grabbed frame as (H, W, 3) uint8 BGR, C-contiguous, its memory its own; None if it is damaged."""
+
+    def read(self) -> Frame | None:
+        """The next frame that `every` and `max_frames` ask for, or None at the end."""
+        while self.max_frames is None or self._given < self.max_frames:
+            moment = self.grab()
+            if moment is None:
+                return None
+            if moment.index % self.every:
+                self._dropped["every"] += 1
+                continue
+            image = self.retrieve()
+            if image is None:
+                self._dropped["corrupt"] += 1
+                continue
+            self._given += 1
+            return Frame(image, self.id, moment.index, moment.timestamp, moment.captured_at)
+        return None
+
+    def _opened(
+        self,
+        uri: str,
+        width: int,
+        height: int,
+        fps: float | None = None,
+        frame_count: int | None = None,
+        live: bool | None = None,
+    ) -> SourceInfo:
+        """Begin to count anew. `fps` and `frame_count` are those of the whole source, before `every`."""
+        self._given = 0
+        self._dropped.clear()
+        counts = [-(-frame_count // self.every)] if frame_count is not None else []
+        counts += [self.max_frames] if self.max_frames is not None else []
+        rate = None if fps is None else fps / self.every
+        return SourceInfo(
+            self.id, uri, width, height, rate, min(counts, default=None), self.live if live is None else live
+        )
+
 
 sources: Registry[Source] = Registry("source", Source, "pipeline.sources", "framechain.sources")  # type: ignore[type-abstract]
 
@@ -98,3 +180,18 @@ def source_for(uri: str) -> type[Source]:
         f"'{uri}' is no source; give a video file, a folder or glob of images, a webcam number, "
         f"an rtsp:// or http:// address, - for standard input, or test:"
     )
+
+
+def open_source(uri: str | int, **options: Any) -> Source:
+    """Open whatever `uri` names, for a loop of one's own; `options` are the fields of that kind of source.
+
+        with open_source("clip.mp4", every=2) as frames:
+            for frame in frames:
+                ...
+
+    Raises:
+        UsageError, FramechainError: as `source_for` and `Source.open`.
+    """
+    source = source_for(str(uri))(uri=str(uri), **options)
+    source.open()
+    return source

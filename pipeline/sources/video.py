@@ -1,0 +1,128 @@
+"""VideoFile: a video in a file, in any container and codec that FFmpeg knows."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PrivateAttr
+
+from pipeline.address import does_not_exist, kind, local_path
+from pipeline.decode import Decoder, NoVideo, Picture
+from pipeline.errors import FramechainError, UsageError
+from pipeline.source import Moment, SourceInfo, SteppedSource
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+_MP4_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov", b"pnot"})
+
+
+class VideoFile(SteppedSource):
+    """A video in a file. Its timing is kept, variable rates too; the rotation that it asks for is applied.
+
+    Damaged pictures are not given; they count in `dropped["corrupt"]` and in the index of those that follow.
+    `captured_at` counts from the time at which the file says it was recorded (`creation_time`); else from its
+    last change less its duration, which is the same for a recording that was never copied.
+    """
+
+    name: ClassVar[str] = "video"
+
+    _decoder: Decoder | None = PrivateAttr(None)
+    _picture: Picture | None = PrivateAttr(None)
+    _recorded_at: float = PrivateAttr(0.0)
+
+    @classmethod
+    def matches(cls, uri: str) -> bool:
+        """Any path that is neither a folder, a glob nor an image; it need not exist."""
+        return kind(uri) == "video"
+
+    def open(self) -> SourceInfo:
+        """Open the file and decode its first picture.
+
+        Raises:
+            UsageError: no such file, not readable, not a video.
+        """
+        path = local_path(self.uri) or Path(self.uri)
+        self.id = self.id or path.stem
+        container = _container(path)
+        self._recorded_at = _recorded_at(container, path)
+        try:
+            self._decoder = Decoder(container, lambda: _container(path))
+        except NoVideo as error:
+            container.close()
+            raise UsageError(f"'{path}' {error}") from error
+        decoder = self._decoder
+        return self._opened(str(path), decoder.width, decoder.height, decoder.fps, decoder.frame_count)
+
+    def grab(self) -> Moment | None:
+        """Decode the next undamaged picture."""
+        from av import FFmpegError
+
+        if self._decoder is None:
+            raise UsageError(f"source '{self.id or self.uri}' is not open; call open() first")
+        try:
+            self._picture = self._decoder.next()
+        except FFmpegError as error:
+            raise FramechainError(
+                f"reading '{self.uri}' failed: {error.strerror}; check the disk or network"
+            ) from error
+        for reason, count in (("corrupt", self._decoder.corrupt), ("missing", self._decoder.missing)):
+            if count:
+                self._dropped[reason] = count
+        if self._picture is None:
+            return None
+        timestamp = self._picture.timestamp
+        return Moment(self._picture.index, timestamp, self._recorded_at + timestamp)
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        """Convert it."""
+        assert self._decoder is not None
+        assert self._picture is not None
+        return self._decoder.image(self._picture)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._decoder is not None:
+            self._decoder.close()
+        self._decoder = self._picture = None
+
+
+def _container(path: Path) -> InputContainer:
+    import av
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except FileNotFoundError as error:
+        raise UsageError(does_not_exist(path)) from error
+    except PermissionError as error:
+        raise UsageError(f"'{path}' may not be read; give yourself permission (chmod u+r)") from error
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be read: {error.strerror}; check the path") from error
+    if not start:
+        raise UsageError(f"'{path}' is empty; give a video file")
+    try:
+        # "file:" because FFmpeg takes the part before a colon in a name for a protocol.
+        container: InputContainer = av.open(f"file:{path}", metadata_errors="replace")
+    except av.FFmpegError as error:
+        if start[4:8] in _MP4_BOXES:
+            raise UsageError(
+                f"'{path}' is a damaged MP4 or MOV: its index is missing, as if the recording was cut off; repair it "
+                f"with untrunc and an intact recording of the same camera, or copy it again"
+            ) from error
+        raise UsageError(
+            f"'{path}' is not a video that FFmpeg can read ({error.strerror}); give a video file"
+        ) from error
+    return container
+
+
+def _recorded_at(container: InputContainer, path: Path) -> float:
+    try:
+        when = datetime.fromisoformat(container.metadata["creation_time"].replace("Z", "+00:00"))
+        return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
+    except (KeyError, ValueError, OverflowError):
+        return path.stat().st_mtime - (container.duration or 0) / 1e6
