@@ -1,0 +1,30 @@
+"""Multi-object trackers on NumPy and SciPy. `from trackers import DeepSORT; DeepSORT().update(xyxy, scores, class_ids)`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trackers.deepsort import DeepSORT as DeepSORT
+    from trackers.sort import SORT as SORT
+    from trackers.tracker import Tracker as Tracker
+    from trackers.tracker import available as available
+    from trackers.tracker import create as create
+    from trackers.tracks import Tracks as Tracks
+
+_HOME = {
+    "DeepSORT": "trackers.deepsort",
+    "SORT": "trackers.sort",
+    "Tracker": "trackers.tracker",
+    "Tracks": "trackers.tracks",
+    "available": "trackers.tracker",
+    "create": "trackers.tracker",
+}
+__all__ = ["SORT", "DeepSORT", "Tracker", "Tracks", "available", "create"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'trackers' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -23,7 +23,7 @@ class Tracks:
     too young to be trusted, are not rows here: ask `lost()` and `tentative()`.
 
     Attributes:
-        id: (M,) int64, from 1, unique within one tracker; -1 for a tentative track, which has none yet.
+        id: (M,) int64, from 1, unique within one tracker; -1 for a tentative track that has none yet.
         xyxy: (M, 4) float64 pixels, the filtered box.
         score: (M,) float64 in 0..1, of the matched detection (the last one while lost).
         class_id: (M,) int64.
@@ -41,8 +41,7 @@ class Tracks:
     age: NDArray[np.float64] = field(default_factory=lambda: _rows(dtype=np.float64))
     since_seen: NDArray[np.float64] = field(default_factory=lambda: _rows(dtype=np.float64))
     velocity: NDArray[np.float64] = field(default_factory=lambda: _rows(2, dtype=np.float64))
-    _lost: Tracks | None = field(default=None, repr=False)
-    _tentative: Tracks | None = field(default=None, repr=False)
+    _hidden: Tracks | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.id)
@@ -57,8 +56,8 @@ class Tracks:
 
     def lost(self) -> Tracks:
         """Confirmed tracks that this frame did not show: predicted boxes, `det_index` -1."""
-        return self._lost if self._lost is not None else Tracks()
+        return Tracks() if self._hidden is None else self._hidden[self._hidden.det_index < 0]
 
     def tentative(self) -> Tracks:
-        """Tracks seen in this frame but not confirmed yet: `id` -1."""
-        return self._tentative if self._tentative is not None else Tracks()
+        """Tracks seen in this frame but not trusted yet: `id` -1 unless the track was trusted before."""
+        return Tracks() if self._hidden is None else self._hidden[self._hidden.det_index >= 0]

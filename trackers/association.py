@@ -1,0 +1,145 @@
+"""Which detection belongs to which track: overlap of boxes and optimal assignment, over candidate pairs only.
+
+No N x M matrix is built for a crowd: candidate pairs come from a sorted sweep, pairs without a rival are taken
+at once, and the solver of the assignment problem sees only groups in which several tracks want the same detections.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_DENSE = 4096
+"""Up to so many cells one array operation over all of them beats sorting and splitting (measured, NumPy 2.4)."""
+
+
+def area(xyxy: Floats) -> Floats:
+    """(N,) areas of (N, 4) boxes.
+
+    >>> area(np.array([[0.0, 0.0, 2.0, 3.0]]))
+    array([6.])
+    """
+    side = xyxy[:, 2:] - xyxy[:, :2]
+    return np.asarray(side[:, 0] * side[:, 1])
+
+
+def overlapping(a: Floats, b: Floats) -> tuple[Indices, Indices]:
+    """Index pairs (i, j) for which box a[i] and box b[j] overlap or touch, ordered by i, then j.
+
+    Args:
+        a: (N, 4) boxes xyxy. b: (M, 4) boxes xyxy; zero width or height is allowed, so points are too.
+    """
+    if not len(a) or not len(b):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if len(a) * len(b) <= _DENSE:
+        hit = (a[:, None, :2] <= b[None, :, 2:]) & (b[None, :, :2] <= a[:, None, 2:])
+        rows, cols = (hit[..., 0] & hit[..., 1]).nonzero()
+        return rows, cols
+    # b sorted by left edge: those that can reach a[i] are one stretch, as none is wider than the widest
+    order = np.argsort(b[:, 0], kind="stable")
+    left = b[order, 0]
+    first = np.searchsorted(left, a[:, 0] - (b[:, 2] - b[:, 0]).max(), side="left")
+    count = np.maximum(np.searchsorted(left, a[:, 2], side="right") - first, 0)
+    rows = np.repeat(np.arange(len(a)), count)
+    cols = order[np.arange(len(rows)) + np.repeat(first - (np.cumsum(count) - count), count)]
+    mine, other = a[rows], b[cols]
+    hit = (mine[:, :2] <= other[:, 2:]) & (other[:, :2] <= mine[:, 2:])
+    touch = hit[:, 0] & hit[:, 1]
+    rows, cols = rows[touch], cols[touch]
+    order = np.lexsort((cols, rows))
+    return rows[order], cols[order]
+
+
+def paired_iou(a: Floats, b: Floats) -> Floats:
+    """(P,) intersection over union of box a[p] with box b[p], both (P, 4) with positive areas.
+
+    >>> paired_iou(np.array([[0.0, 0.0, 2.0, 2.0]]), np.array([[1.0, 0.0, 3.0, 2.0]])).round(3)
+    array([0.333])
+    """
+    side = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    np.maximum(side, 0.0, out=side)
+    shared = side[:, 0] * side[:, 1]
+    return np.asarray(shared / (area(a) + area(b) - shared))
+
+
+def iou(a: Floats, b: Floats) -> Floats:
+    """(N, M) intersection over union of every box of `a` with every box of `b`."""
+    out = np.zeros((len(a), len(b)))
+    rows, cols = overlapping(a, b)
+    out[rows, cols] = paired_iou(a[rows], b[cols])
+    return out
+
+
+def expand(xyxy: Floats, ratio: float | Floats) -> Floats:
+    """Boxes grown by `ratio` of their width and height on every side (Yang et al. 2023, buffered IoU).
+
+    >>> expand(np.array([[0.0, 0.0, 10.0, 20.0]]), 0.5)
+    array([[ -5., -10.,  15.,  30.]])
+    """
+    margin = (xyxy[:, 2:] - xyxy[:, :2]) * ratio
+    return np.concatenate([xyxy[:, :2] - margin, xyxy[:, 2:] + margin], axis=1)
+
+
+def assign(rows: Indices, cols: Indices, cost: Floats, unmatched: float) -> Indices:
+    """The cheapest one-to-one choice among candidate pairs.
+
+    Minimises the sum of the costs of chosen pairs plus `unmatched` for each pair that could have been made and
+    was not. That is the dense problem in which every pair that is no candidate costs `unmatched` and is
+    rejected afterwards, and it has the same optimum, group by group:
+
+    - `unmatched` = the gate: DeepSORT's saturated costs; a bad pair is not made for the sake of another pair.
+    - `unmatched` very large: as many pairs as possible, and of those choices the cheapest.
+    - cost = -IoU and `unmatched` = 0: SORT.
+
+    Args:
+        rows, cols: (P,) the candidate pairs, each pair at most once. cost: (P,) finite.
+        unmatched: pairs that cost more are never chosen.
+
+    Returns:
+        positions within `rows` and `cols` of the chosen pairs, ascending.
+    """
+    worth = cost < unmatched
+    candidates = np.arange(len(rows)) if worth.all() else worth.nonzero()[0]
+    if not len(candidates):
+        return candidates
+    rows, cols, cost = rows[candidates], cols[candidates], cost[candidates]
+    alone = (np.bincount(rows)[rows] == 1) & (np.bincount(cols)[cols] == 1)
+    if alone.all():
+        return candidates
+    chosen = [alone.nonzero()[0]]
+    tangled = (~alone).nonzero()[0]
+    chosen += [group[_solve(rows[group], cols[group], cost[group], unmatched)] for group in _groups(rows, cols, tangled)]
+    return np.asarray(candidates[np.sort(np.concatenate(chosen))])
+
+
+def _groups(rows: Indices, cols: Indices, tangled: Indices) -> list[Indices]:
+    """Split pairs into groups that share neither rows nor columns; one group where splitting costs more than it saves."""
+    r, c = np.unique(rows[tangled], return_inverse=True)[1], np.unique(cols[tangled], return_inverse=True)[1]
+    height, width = int(r.max()) + 1, int(c.max()) + 1
+    if height * width <= _DENSE:
+        return [tangled]
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = height + width
+    graph = coo_array((np.ones(len(r), np.int8), (r, c + height)), shape=(size, size))
+    label = connected_components(graph, directed=False)[1][r]
+    order = np.argsort(label, kind="stable")
+    return np.split(tangled[order], np.flatnonzero(np.diff(label[order])) + 1)
+
+
+def _solve(rows: Indices, cols: Indices, cost: Floats, unmatched: float) -> Indices:
+    """Positions of the chosen pairs of one group, by the dense solver."""
+    from scipy.optimize import linear_sum_assignment
+
+    r, c = np.unique(rows, return_inverse=True)[1], np.unique(cols, return_inverse=True)[1]
+    shape = int(r.max()) + 1, int(c.max()) + 1
+    dense = np.full(shape, unmatched)
+    pair = np.full(shape, -1)
+    dense[r, c] = cost
+    pair[r, c] = np.arange(len(r))
+    picked = pair[linear_sum_assignment(dense)]
+    return np.asarray(picked[picked >= 0])

@@ -1,0 +1,307 @@
+"""Tracker: the contract of a multi-object tracker, its options, and how one is made by name."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Self
+
+from trackers.registry import Registry, nearest
+from trackers.tracks import Tracks
+
+Features = ArrayLike | Callable[[NDArray[np.int64]], ArrayLike]
+"""(N, D) appearance vectors, or a callable that returns (len(rows), D) of them for given rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bounds of a numeric option, both included."""
+
+    low: float
+    high: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a tracker: a keyword argument of its constructor.
+
+    Attributes:
+        name: the keyword. type: float, int, bool or str. default: its value where none is given.
+        doc: what it does, from the docstring of the class. low, high: bounds, both included.
+    """
+
+    name: str
+    type: type
+    default: Any
+    doc: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def check(self, value: Any) -> None:
+        """Refuse a value that this option cannot have.
+
+        Raises:
+            ValueError: it has another type or is out of bounds.
+        """
+        fits = isinstance(value, int | float if self.type is float else self.type)
+        if not fits or (isinstance(value, bool) and self.type is not bool) or value != value:
+            raise ValueError(f"option '{self.name}' must be {_article(self.type)}, not {value!r}")
+        if self.type in (int, float) and not self.low <= value <= self.high:
+            bounds = f"at least {self.low:g}" if self.high == math.inf else f"in {self.low:g}..{self.high:g}"
+            raise ValueError(f"option '{self.name}' must be {bounds}, not {value!r}")
+
+
+def _article(kind: type) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, f"a {kind.__name__}")
+
+
+def options(tracker: type[Tracker]) -> dict[str, Option]:
+    """Every option of a tracker by name, read from its constructor's signature and its docstring's `Args:`.
+
+    >>> from trackers.sort import SORT
+    >>> options(SORT)["iou_threshold"].default
+    0.3
+    """
+    hints = get_type_hints(tracker.__init__, include_extras=True)
+    docs = _documented(inspect.getdoc(tracker) or "")
+    found = {}
+    for name, parameter in list(inspect.signature(tracker.__init__).parameters.items())[1:]:
+        hint = hints[name]
+        kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        bounds = next((extra for extra in extras if isinstance(extra, Range)), Range(-math.inf))
+        found[name] = Option(name, kind, parameter.default, docs.get(name, ""), bounds.low, bounds.high)
+    return found
+
+
+def _documented(docstring: str) -> dict[str, str]:
+    """Name and text of each entry of the `Args:` section of a docstring."""
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", docstring, re.MULTILINE)
+    entries = re.split(r"^ {4}(\w+): ", section.group(1), flags=re.MULTILINE)[1:] if section else []
+    return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed:
+    """The detections of one frame that can be used.
+
+    Attributes:
+        xyxy: (N, 4) float64, positive areas. scores: (N,) float64. class_ids: (N,) int64.
+        rows: (N,) int64, the row each had in the arguments of `update`.
+    """
+
+    xyxy: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    class_ids: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    _features: Features | None
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether `features` can be asked."""
+        return self._features is not None
+
+    def features(self, which: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(len(which), D) float32 unit vectors of some of these detections.
+
+        Raises:
+            ValueError: the callable given to `update` returned something of another shape.
+        """
+        rows = self.rows[which]
+        given = self._features(rows) if callable(self._features) else np.asarray(self._features)[rows]
+        vectors = np.asarray(given, np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(rows):
+            raise ValueError(f"features for {len(rows)} rows came as {vectors.shape}; they must be ({len(rows)}, D)")
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(length > 0, length, 1)
+
+
+class Tracker(ABC):
+    """Links the detections of successive frames of one source into tracks.
+
+    Options are keyword arguments of the constructor, checked for name, type and bounds however a tracker is
+    made. A subclass documents each under `Args:` in its docstring, declares bounds as
+    `Annotated[float, Range(0, 1)]`, and implements `_step`, `reset`, `state_dict` and `load_state_dict` (calling these).
+
+    Attributes:
+        name: what it is called in YAML and on the command line.
+        ignored: detections that could not be used since the start, by reason: "box not finite", "box empty"
+            (zero or negative width or height), "score not finite".
+
+    Raises:
+        ValueError: an option is unknown, of the wrong type or out of bounds.
+    """
+
+    name: ClassVar[str]
+
+    def __new__(cls, *args: Any, **given: Any) -> Self:
+        """Check the options before any constructor runs."""
+        known = options(cls)
+        if args:
+            raise ValueError(f"options of {cls.__name__} are given by keyword, e.g. {next(iter(known))}=...")
+        for name, value in given.items():
+            if name not in known:
+                raise ValueError(f"{cls.__name__} has no option '{name}'{nearest(name, known)}")
+            known[name].check(value)
+        return super().__new__(cls)
+
+    def __init__(self, *, frame_period: Annotated[float, Range(0)] = 1 / 30) -> None:
+        self._frame_period = frame_period
+        self._now: float | None = None
+        self.ignored: Counter[str] = Counter()
+
+    def update(
+        self,
+        xyxy: Any,
+        scores: ArrayLike | None = None,
+        class_ids: ArrayLike | None = None,
+        features: Features | None = None,
+        frame: NDArray[np.uint8] | None = None,
+        timestamp: float | None = None,
+    ) -> Tracks:
+        """Take in the detections of the next frame. Frames without detections must be given too.
+
+        A row whose box is not finite or has no area, or whose score is not finite, is left out and counted in
+        `ignored`; `det_index` still counts it.
+
+        Args:
+            xyxy: (N, 4) boxes in pixels; or a `supervision.Detections` or an Ultralytics `Results` that brings
+                scores and classes along.
+            scores: (N,) confidences in 0..1; all 1 if left out.
+            class_ids: (N,) classes; all 0 if left out.
+            features: (N, D) appearance vectors, of any length; or a callable that is given the rows it is
+                wanted for, (R,) int64, and returns (R, D).
+            frame: (H, W, 3) uint8, the image, for trackers that look at it.
+            timestamp: seconds of media time. Left out, `frame_period` seconds have passed.
+
+        Returns:
+            the tracks that this frame shows.
+
+        Raises:
+            ValueError: arrays of different lengths, or a time before the last one.
+        """
+        if not isinstance(xyxy, np.ndarray | list | tuple):
+            xyxy, scores, class_ids = _unpacked(xyxy)
+        seen = self._usable(xyxy, scores, class_ids, features)
+        now, dt = self._clock(timestamp)
+        self._now = now
+        return self._step(seen, now, dt, frame)
+
+    @abstractmethod
+    def _step(self, seen: Observed, now: float, dt: float, frame: NDArray[np.uint8] | None) -> Tracks:
+        """Advance all tracks to `now`, `dt` >= 0 seconds after the last call, and match what was seen."""
+
+    def _clock(self, timestamp: float | None) -> tuple[float, float]:
+        if timestamp is None:
+            return (0.0, 0.0) if self._now is None else (self._now + self._frame_period, self._frame_period)
+        now = float(timestamp)
+        if not math.isfinite(now):
+            raise ValueError(f"timestamp must be a number of seconds, not {timestamp}")
+        if self._now is None:
+            return now, 0.0
+        if now < self._now:
+            raise ValueError(
+                f"time goes backwards, from {self._now:.6g} s to {now:.6g} s; call reset() to start again"
+            )
+        return now, now - self._now
+
+    def _usable(
+        self, xyxy: ArrayLike, scores: ArrayLike | None, class_ids: ArrayLike | None, features: Features | None
+    ) -> Observed:
+        boxes = np.asarray(xyxy, np.float64)
+        n = len(boxes)
+        if n == 0:
+            boxes = boxes.reshape(0, 4)
+        score = np.ones(n) if scores is None else np.asarray(scores, np.float64)
+        classes = np.zeros(n, np.int64) if class_ids is None else np.asarray(class_ids).astype(np.int64)
+        if boxes.shape != (n, 4) or score.shape != (n,) or classes.shape != (n,):
+            raise ValueError(
+                f"xyxy {boxes.shape}, scores {score.shape} and class_ids {classes.shape} must be (N, 4), (N,) and (N,)"
+            )
+        if features is not None and not callable(features):
+            features = np.asarray(features)
+            if features.ndim != 2 or len(features) != n:
+                raise ValueError(f"features {features.shape} must be (N, D) with N = {n}")
+        finite = np.isfinite(boxes).all(axis=1)
+        solid = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+        sure = np.isfinite(score)
+        good = finite & solid & sure
+        rows = np.arange(n)
+        if not good.all():
+            counts = {
+                "box not finite": np.count_nonzero(~finite),
+                "box empty": np.count_nonzero(finite & ~solid),
+                "score not finite": np.count_nonzero(finite & solid & ~sure),
+            }
+            self.ignored.update({reason: count for reason, count in counts.items() if count})
+            boxes, score, classes, rows = boxes[good], score[good], classes[good], rows[good]
+        return Observed(boxes, score, classes, rows, features)
+
+    def reset(self) -> None:
+        """Forget all tracks, ids and the time: the next `update` is the first of a new sequence."""
+        self._now = None
+        self.ignored.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything remembered, as a new dictionary of arrays and plain values. Options are not part of it."""
+        return {"tracker": self.name, "now": self._now, "ignored": dict(self.ignored)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned, bit for bit.
+
+        Raises:
+            ValueError: it was saved by another kind of tracker.
+        """
+        if state.get("tracker") != self.name:
+            raise ValueError(f"this state was saved by tracker '{state.get('tracker')}', not by '{self.name}'")
+        self._now = state["now"]
+        self.ignored = Counter(state["ignored"])
+
+
+def _unpacked(found: Any) -> tuple[NDArray[Any], ArrayLike | None, ArrayLike | None]:
+    """Boxes, scores and classes of a supervision.Detections or an Ultralytics Results, told apart by attributes."""
+    boxes = getattr(found, "boxes", None)
+    if boxes is not None and hasattr(boxes, "xyxy"):
+        return tuple(_numpy(getattr(boxes, field)) for field in ("xyxy", "conf", "cls"))  # type: ignore[return-value]
+    if hasattr(found, "xyxy") and hasattr(found, "confidence"):
+        return np.asarray(found.xyxy), found.confidence, found.class_id
+    raise ValueError(
+        f"update takes an (N, 4) array, a supervision.Detections or an Ultralytics Results, not {type(found).__name__}"
+    )
+
+
+def _numpy(tensor: Any) -> NDArray[Any]:
+    """An array or tensor on any device as an array."""
+    return np.asarray(tensor.cpu() if hasattr(tensor, "cpu") else tensor)
+
+
+registry: Registry[Tracker] = Registry("tracker", Tracker, "trackers", "framechain.trackers")  # type: ignore[type-abstract]
+
+
+def available() -> list[str]:
+    """The name of every tracker that `create` makes, from whichever package."""
+    return registry.names()
+
+
+def create(name: str = "deepsort", **options: Any) -> Tracker:
+    """Make a tracker by name.
+
+    >>> create("sort", iou_threshold=0.2).name
+    'sort'
+
+    Raises:
+        UnknownName: no tracker has that name; the message suggests the nearest.
+        ValueError: an option is unknown, of the wrong type or out of bounds.
+    """
+    return registry.load(name)(**options)
