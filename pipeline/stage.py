@@ -32,6 +32,10 @@ class Stage(Component, ABC):
     batch: int = Field(1, ge=1, le=256, description="most frames given to one call")
     workers: int = Field(1, ge=1, le=64, description="threads that run this stage; more than 1 only if stateless")
 
+    def needs(self) -> frozenset[str]:
+        """What this stage reads as it is configured: `requires`, unless its options change that."""
+        return self.requires
+
     def open(self) -> None:
         """Load models. Called once before the first frame; `process` calls it itself where nobody did."""
 
@@ -72,7 +76,7 @@ def check_chain(chain: Sequence[Stage], sinks: Iterable[tuple[str, frozenset[str
     """
     provided: set[str] = set()
     for stage in chain:
-        _check_provided(f"stage '{stage.name}'", stage.requires, provided)
+        _check_provided(f"stage '{stage.name}'", stage.needs(), provided)
         if stage.workers > 1 and not stage.stateless:
             raise UsageError(
                 f"stage '{stage.name}' keeps state from frame to frame and runs in one worker; set its workers to 1"
