@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
-import trackers
 from pipeline.component import Component
 from pipeline.errors import UsageError
 from pipeline.sink import sinks
 from pipeline.source import sources
 from pipeline.stage import stages as stage_registry
 from trackers.registry import BrokenPlugin, Registry, nearest
+from trackers.tracker import Tracker, registry
+from trackers.tracker import options as tracker_options
+
+REQUIRED = "(required)"
 
 
 def stages(
@@ -43,38 +49,44 @@ def stages(
 
 
 def _show(console: Console, entry: dict[str, Any]) -> None:
-    origin = "" if entry["package"] == "framechain" else f" ({entry['package']})"
-    flow = " → ".join(", ".join(entry[key]) for key in ("requires", "provides") if entry.get(key))
-    console.print(
-        f"  [cyan]{entry['name']}[/cyan]{origin}  {escape(entry['about'])}" + (f"  [dim]{flow}[/dim]" if flow else "")
-    )
+    origin = "" if entry["package"] == "framechain" else f" [dim](from {entry['package']})[/dim]"
+    flow = " → ".join(", ".join(entry.get(key, ["image"])) for key in ("requires", "provides") if "provides" in entry)
+    console.print(f"  [cyan bold]{entry['name']}[/cyan bold]{origin}  [dim]{flow}[/dim]")
+    console.print(Padding(Text(entry["about"]), (0, 0, 0, 4)))
+    table = Table.grid(padding=(0, 2))
     for option in entry["options"]:
-        value = "" if option["default"] is None else f" = {option['default']}"
-        console.print(escape(f"      {option['name']}: {option['type']}{value}  {option['about']}"), style="dim")
+        default = "required" if option["default"] is REQUIRED else _shown(option["default"])
+        table.add_row(Text(option["name"]), Text(option["type"]), Text(default), Text(option["about"]), style="dim")
+    console.print(Padding(table, (0, 0, 1, 4)))
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None or value == "" else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _components() -> list[dict[str, Any]]:
-    return [
-        *_of_registry(stage_registry),
-        *_of_registry(sources),
-        *_of_registry(sinks),
-        *_trackers(),
-    ]
+    return [entry for kind in (stage_registry, sources, sinks, registry) for entry in _of_registry(kind)]
 
 
-def _of_registry(registry: Registry[Any]) -> Iterator[dict[str, Any]]:
-    for name in registry.names():
-        entry: dict[str, Any] = {"kind": registry.kind, "name": name, "package": registry.origin(name)}
+def _of_registry(components: Registry[Any]) -> Iterator[dict[str, Any]]:
+    for name in components.names():
+        entry: dict[str, Any] = {"kind": components.kind, "name": name, "package": components.origin(name)}
         try:
-            component = registry.load(name)
+            component = components.load(name)
         except BrokenPlugin as error:
             yield {**entry, "about": str(error), "options": []}
             continue
         for flow in ("requires", "provides"):
-            words = getattr(component, flow, None)
-            if isinstance(words, frozenset) and words:
+            if words := getattr(component, flow, None):
                 entry[flow] = sorted(words)
-        yield {**entry, "about": _summary(component), "options": list(_options(component))}
+        about = (inspect.getdoc(component) or "").split("\n")[0]
+        options = _tracker_options if issubclass(component, Tracker) else _options
+        yield {**entry, "about": about, "options": list(options(component))}
+
+
+def _tracker_options(tracker: type[Tracker]) -> Iterator[dict[str, Any]]:
+    for option in tracker_options(tracker).values():
+        yield {"name": option.name, "type": option.type.__name__, "default": option.default, "about": option.doc}
 
 
 def _options(component: type[Component]) -> Iterator[dict[str, Any]]:
@@ -82,14 +94,24 @@ def _options(component: type[Component]) -> Iterator[dict[str, Any]]:
         yield {
             "name": name,
             "type": _type_name(option.annotation),
-            "default": "(required)" if option.is_required() else option.get_default(call_default_factory=True),
+            "default": REQUIRED if option.is_required() else option.get_default(call_default_factory=True),
             "about": option.description or "",
         }
 
 
 def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if inspect.isclass(annotation) else str(annotation).replace("typing.", "")
+    """A type in the words of somebody who writes YAML.
 
-
-def _summary(component: type) -> str:
-    return (inspect.getdoc(component) or "").split("\n")[0]
+    >>> _type_name(Literal["tracks", "frame"] | None), _type_name(tuple[str, ...]), _type_name(int)
+    ('tracks | frame', 'list of str', 'int')
+    """
+    kind, arguments = get_origin(annotation), get_args(annotation)
+    if kind is Literal:
+        return " | ".join(map(str, arguments))
+    if kind in (Union, UnionType):
+        return " | ".join(_type_name(argument) for argument in arguments if argument is not type(None))
+    if kind is Annotated:
+        return _type_name(arguments[0])
+    if kind in (list, tuple, Sequence):
+        return f"list of {_type_name(arguments[0])}"
+    return getattr(annotation, "__name__", str(annotation)).lower()

@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `framechain`."""
+
+from pipeline.cli import main
+
+main()

@@ -1,0 +1,19 @@
+"""Count the people in a video: the whole chain in a loop of your own.
+
+python samples/count_people.py street.mp4 --weights yolo11n.onnx
+"""
+
+import argparse
+
+from pipeline import Detect, Pipeline, Track, open_source
+
+parser = argparse.ArgumentParser(description="Count the people in a video.")
+parser.add_argument("source")
+parser.add_argument("--weights", required=True)
+arguments = parser.parse_args()
+
+people = set()
+stages = [Detect(weights=arguments.weights, classes=["person"]), Track()]
+for frame in Pipeline([open_source(arguments.source)], stages):
+    people.update(frame.tracks.id.tolist())
+print(f"{len(people)} people")
