@@ -6,6 +6,7 @@ Video files, network streams and standard input share it.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,12 +33,15 @@ _RESTART = 1
 """Seconds. A clock that falls back by more was started anew; by less, one timestamp is wrong."""
 
 
+_DAMAGE_IS_AN_ERROR = {"err_detect": "explode"}
+
+
 class NoVideo(UsageError):
     """What was opened holds no video stream, or no picture of it can be decoded. The message lacks its subject."""
 
 
-class _Damage(Exception):
-    """The first sign of damage while several threads decode."""
+class _Suspicion(Exception):
+    """The first sign that something is damaged, while several threads decode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,9 @@ class Decoder:
     """Decodes the best video stream of a container to its end.
 
     Undamaged video is decoded by all cores, a few frames at once. At the first sign of damage a container that
-    can be opened again is decoded once more from the keyframe before, by one thread: with several, FFmpeg loses
-    good frames near bad ones at the end of a file (measured: 2 of 112 with 2 cores), and how it conceals what is
-    missing depends on their number. (Slices as threads are no way out: H.264 then reports no damage at all.)
+    can be opened again is decoded once more from the keyframe before, by one thread: with several, good frames
+    near bad ones are lost at the end of a file (measured: 2 of 112 with 2 cores), and how H.264 conceals what is
+    missing depends on their number. (Slices as threads are no way out: it then reports no damage at all.)
 
     Args:
         container: opened for reading; the decoder closes it.
@@ -131,11 +135,11 @@ class Decoder:
         given = 0
         last: int | None = None
         try:
-            for frame in self._frames(threads=1 if self._reopen is None else 0):
+            for frame in self._frames() if self._reopen is None else self._frames_while_sound():
                 if self._ledger.receive(frame):
                     yield self._picture(frame)
                     given, last = given + 1, frame.pts
-        except _Damage:
+        except _Suspicion:
             for frame in self._once_more(given, last):
                 if self._ledger.receive(frame):
                     yield self._picture(frame)
@@ -147,36 +151,57 @@ class Decoder:
         self._last_time = self._clock.time(frame.pts, index)
         return Picture(index, self._last_time, frame)
 
-    def _frames(self, threads: int) -> Iterator[VideoFrame]:
-        """What the decoder gives, in order of presentation. Raises _Damage where it is to be redone by one thread."""
+    def _frames_while_sound(self) -> Iterator[VideoFrame]:
+        """What the decoder gives, in order of presentation, with all cores. Raises _Suspicion."""
         from av import FFmpegError
 
-        self._stream.thread_type = "NONE" if threads == 1 else "FRAME"
-        self._stream.codec_context.thread_count = threads
+        decoder = self._stream.codec_context
+        decoder.thread_type = "FRAME"
+        # An error, as H.264 marks some concealed frames too late (a race between its threads).
+        decoder.options = _DAMAGE_IS_AN_ERROR
         for packet in _packets(self._container, self._stream, self._ledger):
             try:
                 frames = packet.decode()
-            except FFmpegError:
-                self._ledger.fail()
-                frames = []
-            if threads != 1 and (self._ledger.damaged or any(frame.is_corrupt for frame in frames)):
-                raise _Damage
-            yield from frames
+            except FFmpegError as error:
+                raise _Suspicion from error
+            for frame in frames:
+                if self._ledger.damaged or frame.is_corrupt or self._ledger.overtakes(frame):
+                    raise _Suspicion
+                yield frame
+        if self._ledger.awaits:
+            raise _Suspicion
+
+    def _frames(self) -> Generator[VideoFrame]:
+        """What the decoder gives, in order of presentation, with one thread."""
+        from av import FFmpegError
+
+        decoder = self._stream.codec_context
+        decoder.thread_type = "NONE"
+        decoder.thread_count = 1
+        if decoder.codec.intra_only:
+            # Nothing builds on a damaged picture, so none has to be patched up (and JPEG would not even mark it).
+            decoder.options = _DAMAGE_IS_AN_ERROR
+        for packet in _packets(self._container, self._stream, self._ledger):
+            try:
+                yield from packet.decode()
+            except FFmpegError:  # noqa: PERF203
+                self._ledger.fail(packet)
 
     def _once_more(self, given: int, last: int | None) -> Iterator[VideoFrame]:
         """The frames after the `given` ones, of which `last` is the last one's pts, decoded by one thread."""
-        if last is not None and self._ledger.one_to_one and self._seek(last):
-            self._ledger = _Ledger(index=given, after=last, damaged=True)
-            frames = self._frames(threads=1)
+        if last is not None and self._seek(last):
+            self._ledger = _Ledger(given, last)
+            frames = self._frames()
             landing = next(frames, None)
-            if landing is not None and landing.pts is not None and landing.pts <= last:
+            if landing is not None and landing.key_frame and landing.pts is not None and landing.pts <= last:
                 yield from (frame for frame in frames if frame.pts is None or frame.pts > last)
                 return
+            frames.close()
         self._begin_again()
-        self._ledger = _Ledger(one_to_one=self._ledger.one_to_one)
-        frames = self._frames(threads=1)
-        for _ in range(given):
-            self._ledger.receive(next(frames))
+        self._ledger = _Ledger()
+        frames = self._frames()
+        for frame in itertools.islice(frames, given):
+            self._ledger.receive(frame)
         yield from frames
 
     def _seek(self, pts: int) -> bool:
@@ -212,52 +237,57 @@ class _Ledger:
     """Which packets went into the decoder and came out as pictures: the place of each picture, and the losses.
 
     Pictures come out in order of pts. So a packet of smaller pts that has not come out by then is lost, if
-    anything was damaged. This holds where a packet holds a picture; the fields of interlaced H.264 and the
-    hidden pictures of VP8 come as packets of their own, and then only the decoder's own errors are counted.
+    anything was damaged. This holds where each packet holds a picture; the fields of interlaced H.264 and the
+    hidden pictures of VP8 come in packets of their own, and then only the decoder's own errors are counted.
 
     Args:
-        index: place of the next picture. after: count packets of larger pts only. damaged, one_to_one: as known.
+        index: place of the next picture. after: only what has a larger pts is new.
     """
 
-    def __init__(
-        self, index: int = 0, after: int | None = None, damaged: bool = False, one_to_one: bool = True
-    ) -> None:
+    def __init__(self, index: int = 0, after: int | None = None) -> None:
         self.index = index
         self.corrupt = 0
-        self.damaged = damaged
-        self.one_to_one = one_to_one
+        self.damaged = False
         self._after = after
-        self._awaited: list[int] = []
-        self._suspects: set[int] = set()
-        self._errors = 0
+        self._one_to_one = True
+        self._awaited: list[int] = []  # heap of pts
+        self._errors = 0  # since the last picture
+
+    @property
+    def awaits(self) -> bool:
+        """Whether packets have not come out as pictures yet."""
+        return bool(self._awaited)
+
+    def overtakes(self, frame: VideoFrame) -> bool:
+        """Whether packets before this picture have not come out."""
+        return frame.pts is not None and self.awaits and self._awaited[0] < frame.pts
 
     def send(self, packet: Packet[VideoStream]) -> None:
         """A packet goes into the decoder."""
+        if not self._is_new(packet):
+            return
         self.damaged |= packet.is_corrupt
-        if packet.pts is None or packet.is_discard or (self._after is not None and packet.pts <= self._after):
+        if packet.pts is None or packet.is_discard:
             return
         heapq.heappush(self._awaited, packet.pts)
-        if packet.is_corrupt:
-            self._suspects.add(packet.pts)
         if len(self._awaited) > _AWAITED:
-            self._suspects.discard(heapq.heappop(self._awaited))
+            heapq.heappop(self._awaited)
 
-    def fail(self) -> None:
-        """The decoder refused a packet, or none could be read."""
-        self.damaged = True
-        self._errors += 1
+    def fail(self, packet: Packet[VideoStream] | None = None) -> None:
+        """The decoder refused a packet, or (None) a packet could not be read."""
+        if packet is None or self._is_new(packet):
+            self.damaged = True
+            self._errors += 1
 
     def receive(self, frame: VideoFrame) -> bool:
         """A picture came out; `index` is then the place after it. Returns whether it is whole."""
-        whole = not frame.is_corrupt and frame.pts not in self._suspects
+        whole = not frame.is_corrupt
         overtaken = 0
         while frame.pts is not None and self._awaited and self._awaited[0] <= frame.pts:
-            pts = heapq.heappop(self._awaited)
-            self._suspects.discard(pts)
-            overtaken += pts < frame.pts
+            overtaken += heapq.heappop(self._awaited) < frame.pts
         if overtaken and not self.damaged:
-            self.one_to_one = False
-        self._lose(overtaken if self.one_to_one and frame.pts is not None else self._errors)
+            self._one_to_one = False
+        self._lose(overtaken if self._one_to_one and frame.pts is not None else self._errors)
         self.index += 1
         self.corrupt += not whole
         self.damaged |= not whole
@@ -265,7 +295,10 @@ class _Ledger:
 
     def finish(self) -> None:
         """Nothing more will come out."""
-        self._lose(max(len(self._awaited), self._errors) if self.one_to_one else self._errors)
+        self._lose(max(len(self._awaited), self._errors) if self._one_to_one else self._errors)
+
+    def _is_new(self, packet: Packet[VideoStream]) -> bool:
+        return self._after is None or packet.pts is None or packet.pts > self._after
 
     def _lose(self, count: int) -> None:
         lost = count if self.damaged else 0
