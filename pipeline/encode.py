@@ -1,0 +1,225 @@
+"""Encode: one H.264 MP4 being recorded, with the timing of its source."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import FramechainError
+from pipeline.output import cannot_write
+
+logger = logging.getLogger("framechain")
+
+# Ticks a second: whole for 24, 25, 29.97, 30, 50, 59.94 and 60 frames a second, and no more than MPEG-4 part 2,
+# which we fall back on, can hold (65535).
+_TICKS = 60_000
+
+# Seconds between key frames: how far a player has to go back when it seeks, and what a killed run may lose.
+_KEY_INTERVAL = 2.0
+
+# The best first. Some builds of FFmpeg have no x264, for its licence.
+_ENCODERS = ("libx264", "libopenh264", "mpeg4")
+
+
+class Recording:
+    """An MP4 file that frames are added to one by one.
+
+    While it grows it is a fragmented MP4: should the process be killed, all but the last seconds play.
+    `finish` copies it, without encoding again, into a plain MP4 with its index in front (faststart), which
+    browsers start fastest and every player can seek in.
+
+    The first frame is shown at 0 s, whatever its timestamp. Odd sizes grow by one column or row, because 4:2:0
+    colour needs even ones. Frames of another size than the first are fitted into it on black.
+
+    Args:
+        path: the file; overwritten.
+        size: (width, height) of the first frame.
+        fps: nominal frames a second; decides the duration of the last frame and the spacing of key frames.
+        preset, crf: of x264. Other encoders, taken where there is no x264, get a bit rate that resembles crf 23.
+
+    Raises:
+        FramechainError: the file cannot be written, or there is no encoder.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float, preset: str, crf: int) -> None:
+        import av
+        from av.video.reformatter import Interpolation
+
+        self._path = path.resolve()
+        self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+        self._start: float | None = None
+        self._last = -1
+        self._first_decoded = 0
+        self._span = max(1, round(_TICKS / fps))
+        self._broken = False
+        codec = _encoder()
+        try:
+            self._file: Any = av.open(
+                f"file:{self._path}",
+                "w",
+                format="mp4",
+                options={
+                    "movflags": "frag_keyframe+empty_moov+delay_moov+default_base_moof",
+                    "frag_duration": "1000000",  # microseconds
+                    "flush_packets": "1",
+                },
+            )
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        stream = self._file.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = *self._size, "yuv420p"
+        context = stream.codec_context
+        context.time_base = stream.time_base = Fraction(1, _TICKS)
+        context.gop_size = max(1, round(_KEY_INTERVAL * fps))
+        # players take BT.709 for high definition and BT.601 below where a file does not say; ours says the same
+        hd = self._size[1] >= 720
+        self._matrix = "ITU709" if hd else "ITU601"
+        context.color_primaries = context.color_trc = context.colorspace = 1 if hd else 6
+        context.color_range = 1
+        if codec == "libx264":
+            context.options = {"preset": preset, "crf": str(crf)}
+        else:
+            context.bit_rate = round(0.1 * self._size[0] * self._size[1] * fps)
+        self._stream = stream
+        # left alone, swscale truncates, which darkens every colour by up to 3 of 255 (at 1080p 4.6 ms against 6.8);
+        # PyAV 14 cannot ask for better
+        exact = getattr(Interpolation, "ACCURATE_RND", None)
+        self._rounding = None if exact is None else Interpolation.BILINEAR | exact
+
+    def add(self, image: NDArray[np.uint8], timestamp: float) -> None:
+        """Add a frame.
+
+        Args:
+            image: (H, W, 3) uint8, BGR; not changed.
+            timestamp: seconds; a frame that is not later than the one before it comes one tick after it.
+
+        Raises:
+            FramechainError: the file cannot be written; all before stays playable.
+        """
+        import av
+
+        if self._start is None:
+            self._start = timestamp
+        self._last = max(round((timestamp - self._start) * _TICKS), self._last + 1)
+        frame = av.VideoFrame.from_ndarray(_fitted(image, self._size), format="bgr24")
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace=self._matrix, dst_color_range="MPEG", interpolation=self._rounding
+        )
+        frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
+        self._write(frame)
+
+    def finish(self) -> None:
+        """Complete the file. After a failed `add`, leave of it what is whole.
+
+        Raises:
+            FramechainError: the last frames cannot be written; all before plays.
+        """
+        try:
+            if not self._broken:
+                self._write(None)
+            self._file.close()
+        except OSError as error:
+            if not self._broken:
+                self._broken = True
+                raise cannot_write(self._path, error) from error
+        finally:
+            if self._broken and self._path.is_file():
+                _keep_whole_fragments(self._path)
+        if not self._broken:
+            self._put_index_in_front()
+
+    def _write(self, frame: Any) -> None:
+        try:
+            packets = self._stream.encode(frame)
+            for packet in packets:
+                packet.duration = self._span
+                self._first_decoded = min(self._first_decoded, packet.dts)
+            if packets and frame is None:
+                # MP4 adds up the steps between decoding times, which run ahead of the times of showing; with the
+                # last step chosen so, the sum is when the last frame ends
+                step = self._last + self._span - (packets[-1].dts - self._first_decoded)
+                packets[-1].duration = max(step, self._span)
+            self._file.mux(packets)
+        except OSError as error:
+            self._broken = True
+            raise cannot_write(self._path, error) from error
+
+    def _put_index_in_front(self) -> None:
+        import av
+
+        partial = self._path.with_name(f".{self._path.name}.part")
+        try:
+            with (
+                av.open(f"file:{self._path}") as fragments,
+                av.open(f"file:{partial}", "w", format="mp4", options={"movflags": "faststart"}) as plain,
+            ):
+                given = fragments.streams.video[0]
+                kept = plain.add_stream_from_template(given)
+                kept.time_base = given.time_base
+                for packet in fragments.demux(given):
+                    if packet.dts is not None:
+                        packet.stream = kept
+                        plain.mux(packet)
+            partial.replace(self._path)
+        except OSError as error:  # most likely there is no room for a second copy
+            with suppress(OSError):
+                partial.unlink()
+            logger.warning("%s plays, but stays a fragmented MP4: %s", self._path, error.strerror)
+
+
+def _keep_whole_fragments(path: Path) -> None:
+    """Cut what follows the last whole fragment of an MP4: some players refuse the rest for half a one.
+
+    A fragment is a box `moof` and a box `mdat`; each box begins with its size and type, four bytes each.
+    """
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        start = whole = 0
+        while start + 8 <= end:
+            file.seek(start)
+            size, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+            start += size
+            if size < 8 or start > end:
+                break
+            if kind == b"mdat":
+                whole = start
+        file.truncate(whole)
+
+
+def _encoder() -> str:
+    import av
+
+    for name in _ENCODERS:
+        if name in av.codecs_available:
+            if name != _ENCODERS[0]:
+                logger.warning("this build of PyAV has no %s; videos are encoded by %s instead", _ENCODERS[0], name)
+            return name
+    raise FramechainError(
+        "this build of PyAV has no video encoder; install PyAV from PyPI: pip install --force-reinstall av"
+    )
+
+
+def _fitted(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The image in exactly `size` (width, height): as it is, with its edge doubled, or letterboxed."""
+    height, width = image.shape[:2]
+    right, bottom = size[0] - width, size[1] - height
+    if (right, bottom) == (0, 0):
+        return image
+    if right in (0, 1) and bottom in (0, 1):
+        doubled: NDArray[np.uint8] = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        return doubled
+    scale = min(size[0] / width, size[1] / height)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    smaller = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    right, bottom = size[0] - inner[0] - left, size[1] - inner[1] - top
+    framed: NDArray[np.uint8] = cv2.copyMakeBorder(smaller, top, bottom, left, right, cv2.BORDER_CONSTANT)
+    return framed
