@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.frame import Frame
 from pipeline.lines import LineSink
+from trackers import mot_format
 
 
 class Mot(LineSink):
@@ -15,10 +16,4 @@ class Mot(LineSink):
 
     def lines(self, frame: Frame) -> str:
         """The rows of one frame."""
-        tracks = frame.tracks
-        return "".join(
-            f"{frame.index + 1},{track_id},{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{score:.2f},-1,-1,-1\n"
-            for track_id, (x1, y1, x2, y2), score in zip(
-                tracks.id.tolist(), tracks.xyxy.tolist(), tracks.score.tolist(), strict=True
-            )
-        )
+        return mot_format.lines(frame.index + 1, frame.tracks)

@@ -132,7 +132,7 @@ def test_csv_is_one_row_per_track(tmp_path: Path) -> None:
 def test_mot_rows_count_frames_from_one(tmp_path: Path) -> None:
     written(Mot(path=tmp_path / "out.txt"), frame(), frame(index=5))
     assert (tmp_path / "out.txt").read_text() == (
-        "5,3,10.00,20.00,20.12,40.00,0.91,-1,-1,-1\n6,3,10.00,20.00,20.12,40.00,0.91,-1,-1,-1\n"
+        "5,3,10.00,20.00,20.12,40.00,0.9123,-1,-1,-1\n6,3,10.00,20.00,20.12,40.00,0.9123,-1,-1,-1\n"
     )
 
 
