@@ -6,22 +6,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
 from pipeline.address import does_not_exist, kind, local_path
-from pipeline.decode import Decoder, NoVideo, Picture
+from pipeline.decode import Decoder, NoVideo
+from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
-from pipeline.source import Moment, SourceInfo, SteppedSource
+from pipeline.source import SourceInfo
 
 if TYPE_CHECKING:
+    from av import FFmpegError
     from av.container import InputContainer
 
 _MP4_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov", b"pnot"})
 
 
-class VideoFile(SteppedSource):
+class VideoFile(DecodedSource):
     """A video in a file. Its timing is kept, variable rates too; the rotation that it asks for is applied.
 
     Damaged pictures are not given; they count in `dropped["corrupt"]` and in the index of those that follow.
@@ -31,8 +31,6 @@ class VideoFile(SteppedSource):
 
     name: ClassVar[str] = "video"
 
-    _decoder: Decoder | None = PrivateAttr(None)
-    _picture: Picture | None = PrivateAttr(None)
     _recorded_at: float = PrivateAttr(0.0)
 
     @classmethod
@@ -58,37 +56,11 @@ class VideoFile(SteppedSource):
         decoder = self._decoder
         return self._opened(str(path), decoder.width, decoder.height, decoder.fps, decoder.frame_count)
 
-    def grab(self) -> Moment | None:
-        """Decode the next undamaged picture."""
-        from av import FFmpegError
+    def _captured_at(self, timestamp: float) -> float:
+        return self._recorded_at + timestamp
 
-        if self._decoder is None:
-            raise UsageError(f"source '{self.id or self.uri}' is not open; call open() first")
-        try:
-            self._picture = self._decoder.next()
-        except FFmpegError as error:
-            raise FramechainError(
-                f"reading '{self.uri}' failed: {error.strerror}; check the disk or network"
-            ) from error
-        for reason, count in (("corrupt", self._decoder.corrupt), ("missing", self._decoder.missing)):
-            if count:
-                self._dropped[reason] = count
-        if self._picture is None:
-            return None
-        timestamp = self._picture.timestamp
-        return Moment(self._picture.index, timestamp, self._recorded_at + timestamp)
-
-    def retrieve(self) -> NDArray[np.uint8]:
-        """Convert it."""
-        assert self._decoder is not None
-        assert self._picture is not None
-        return self._decoder.image(self._picture)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._decoder is not None:
-            self._decoder.close()
-        self._decoder = self._picture = None
+    def _failure(self, error: FFmpegError) -> FramechainError:
+        return FramechainError(f"'{self.uri}' cannot be read on ({error.strerror}); check the disk it is on")
 
 
 def _container(path: Path) -> InputContainer:

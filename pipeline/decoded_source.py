@@ -1,0 +1,70 @@
+"""DecodedSource: what the sources that decode a video stream have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PrivateAttr
+
+from pipeline.decode import Decoder, Picture
+from pipeline.errors import FramechainError
+from pipeline.source import Moment, SteppedSource
+
+if TYPE_CHECKING:
+    import av
+
+
+class DecodedSource(SteppedSource):
+    """A source that is a `Decoder` once it is open. Subclasses set `_decoder` and say when and why."""
+
+    _decoder: Decoder | None = PrivateAttr(None)
+    _picture: Picture | None = PrivateAttr(None)
+
+    @abstractmethod
+    def _captured_at(self, timestamp: float) -> float:
+        """Wall clock of the picture just decoded."""
+
+    @abstractmethod
+    def _failure(self, error: av.FFmpegError) -> FramechainError:
+        """What reading's failure means, in one line."""
+
+    def grab(self) -> Moment | None:
+        """Decode the next undamaged picture.
+
+        Raises:
+            FramechainError: reading failed.
+        """
+        from av import FFmpegError
+
+        if self._decoder is None:
+            raise FramechainError(f"source '{self.name}' is read before it is opened; call open() first")
+        try:
+            self._picture = self._decoder.next()
+        except FFmpegError as error:
+            # "from None": FFmpeg's message holds the address with its password.
+            raise self._failure(error) from None
+        for reason, count in (("corrupt", self._decoder.corrupt), ("missing", self._decoder.missing)):
+            if count:
+                self._dropped[reason] = count
+        if self._picture is None:
+            return None
+        timestamp = self._timestamp(self._picture)
+        return Moment(self._picture.index, timestamp, self._captured_at(timestamp))
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        """Convert it."""
+        assert self._decoder is not None
+        assert self._picture is not None
+        return self._decoder.image(self._picture)
+
+    def close(self) -> None:
+        """Close what is read from."""
+        if self._decoder is not None:
+            self._decoder.close()
+        self._decoder = self._picture = None
+
+    def _timestamp(self, picture: Picture) -> float:
+        return picture.timestamp
