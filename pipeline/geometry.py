@@ -1,0 +1,138 @@
+"""Geometry: boxes, and the letterbox that fits an image into a network's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union of every box in `a` with every box in `b`.
+
+    Args:
+        a, b: (N, 4) and (M, 4) boxes as x1, y1, x2, y2.
+
+    Returns:
+        (N, M) in 0..1; 0 where both boxes are empty.
+
+    >>> iou(np.array([[0, 0, 2, 2.0]]), np.array([[1, 0, 3, 2.0], [5, 5, 6, 6]]))
+    array([[0.33333333, 0.        ]])
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = np.asarray(np.prod(np.clip(high - low, 0, None), axis=2), np.float64)
+    union = area(a)[:, None] + area(b)[None, :] - overlap
+    shares: NDArray[np.float64] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return shares
+
+
+def area(xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Areas of (N, 4) boxes in square pixels; 0 for inverted ones."""
+    size = np.clip(xyxy[:, 2:] - xyxy[:, :2], 0, None)
+    return np.asarray(size[:, 0] * size[:, 1], np.float64)
+
+
+def clip(xyxy: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """(N, 4) boxes cut to an image of that size."""
+    return np.clip(xyxy, 0, np.array([width, height, width, height], np.float32))
+
+
+def nms(
+    xyxy: NDArray[np.float32], scores: NDArray[np.float32], class_id: NDArray[np.int64], threshold: float, limit: int
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression within each class.
+
+    Args:
+        xyxy: (N, 4). scores: (N,). class_id: (N,).
+        threshold: a box goes if its IoU with a better one of its class is above this.
+        limit: most boxes kept.
+
+    Returns:
+        (K,) rows that stay, best first; equal scores in their given order.
+    """
+    # a class apart is moved out of reach of the others, so that one pass serves all classes
+    span = float(xyxy.max(initial=0) - xyxy.min(initial=0)) + 1
+    boxes = xyxy.astype(np.float64) + (class_id * span)[:, None]
+    areas = area(boxes)
+    waiting = np.argsort(-scores, kind="stable")
+    kept: list[int] = []
+    while len(waiting) and len(kept) < limit:
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(int(best))
+        low = np.maximum(boxes[waiting, :2], boxes[best, :2])
+        high = np.minimum(boxes[waiting, 2:], boxes[best, 2:])
+        size = np.clip(high - low, 0, None)
+        overlap = size[:, 0] * size[:, 1]
+        # overlap / union <= threshold, without dividing by a union that may be nothing
+        waiting = waiting[overlap <= threshold * (areas[waiting] + areas[best] - overlap)]
+    return np.array(kept, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """Fits an image into a network input: scaled with its aspect kept, placed, the rest padded.
+
+    Attributes:
+        source: (height, width) of the image. target: (height, width) of the network input.
+        scale: input pixels per image pixel, the same for both sides.
+        left, top: where the scaled image lies in the input.
+    """
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+    scale: float
+    left: int = 0
+    top: int = 0
+
+    @classmethod
+    def within(cls, source: tuple[int, int], target: tuple[int, int], centred: bool = True) -> Letterbox:
+        """Fit into exactly `target`; padding on all sides, or right and below only if not `centred`."""
+        scale = min(target[0] / source[0], target[1] / source[1])
+        return cls(source, target, scale)._placed(centred)
+
+    @classmethod
+    def around(cls, source: tuple[int, int], size: int, stride: int, centred: bool = True) -> Letterbox:
+        """Scale the longer side to `size`, then pad each side to the next multiple of `stride` and no further."""
+        scale = size / max(source)
+        height, width = (-(-max(1, round(side * scale)) // stride) * stride for side in source)
+        return cls(source, (height, width), scale)._placed(centred)
+
+    def _placed(self, centred: bool) -> Letterbox:
+        height, width = self.resized
+        # an odd pixel of padding goes below and to the right, as in the training of Ultralytics' models
+        top, left = ((self.target[0] - height) // 2, (self.target[1] - width) // 2) if centred else (0, 0)
+        return replace(self, left=left, top=top)
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """(height, width) of the scaled image."""
+        return max(1, round(self.source[0] * self.scale)), max(1, round(self.source[1] * self.scale))
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the input that the scaled image covers."""
+        height, width = self.resized
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image scaled, bilinear; the image itself where nothing changes."""
+        height, width = self.resized
+        if (height, width) == self.source:
+            return image
+        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+    def forward(self, xyxy: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(N, 4) boxes of the image in pixels of the network input."""
+        return np.asarray(xyxy * self.scale + self._offset, np.float32)
+
+    def back(self, xyxy: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(N, 4) boxes of the network input in pixels of the image, cut to it."""
+        return clip(np.asarray((xyxy - self._offset) / self.scale, np.float32), self.source[1], self.source[0])
+
+    @property
+    def _offset(self) -> NDArray[np.float32]:
+        return np.array([self.left, self.top, self.left, self.top], np.float32)

@@ -1,0 +1,118 @@
+"""ONNX Runtime: .onnx files on any processor, and on NVIDIA GPUs with onnxruntime-gpu."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from pipeline.errors import UsageError
+from pipeline.inference.model import Model, Precision, Probe, not_a_network
+
+
+class OnnxModel(Model):
+    """A network in ONNX Runtime. Always fp32 on a CPU: it has no other arithmetic there."""
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def __init__(self, session: Any, device: str) -> None:
+        self._session = session
+        feed = session.get_inputs()[0]
+        self._input = feed.name
+        self.device = device
+        self.batches = device != "cpu"
+        self.input_shape = tuple(side if isinstance(side, int) else None for side in feed.shape)
+        self.metadata = {key: _literal(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+
+    @classmethod
+    def reads(cls, path: Path) -> bool:
+        """Any .onnx file."""
+        return path.suffix.lower() == ".onnx" and path.is_file()
+
+    @classmethod
+    def load(cls, path: Path, device: str, precision: Precision) -> Self:
+        """Load a file, on the GPU if there is one that ONNX Runtime can use and `device` allows it."""
+        import onnxruntime
+
+        providers, where = _providers(device)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        # Idle threads that spin take the cores from decoding, tracking and encoding, which run at the same time.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:
+            raise not_a_network(path, "an ONNX network", error) from error
+        shape = session.get_inputs()[0].shape if len(session.get_inputs()) == 1 else ()
+        if len(shape) != 4:
+            raise UsageError(f"{path} has no single input of shape (N, 3, H, W) but {shape}; give an image network")
+        return cls(session, where)
+
+    @classmethod
+    def probe(cls) -> list[Probe]:
+        """Multiply two matrices on every provider."""
+        import onnxruntime
+
+        found = []
+        for provider in onnxruntime.get_available_providers():
+            if provider == "AzureExecutionProvider":  # sends inputs to a server; not a device
+                continue
+            try:
+                session = onnxruntime.InferenceSession(_ADDITION, providers=[provider])
+                total = session.run(None, {"x": np.ones((2, 2), np.float32)})[0]
+                works = bool((total == 2).all()) and session.get_providers()[0] == provider
+                detail = f"{onnxruntime.__version__}" if works else "falls back to the CPU"
+            except Exception as error:
+                works, detail = False, " ".join(str(error).split())[:160]
+            found.append(Probe(provider.removesuffix("ExecutionProvider"), works, detail))
+        return found
+
+    def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """All outputs for a batch."""
+        outputs: list[NDArray[np.float32]] = self._session.run(None, {self._input: batch})
+        return outputs
+
+
+def _providers(device: str) -> tuple[list[Any], str]:
+    import onnxruntime
+
+    cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "cpu" or (device == "auto" and not cuda):
+        return ["CPUExecutionProvider"], "cpu"
+    kind, _, number = ("cuda" if device == "auto" else device).partition(":")
+    if kind != "cuda" or not cuda or not (number or "0").isdigit():
+        raise UsageError(
+            f"ONNX Runtime has no device '{device}' here; use --device cpu"
+            + ("" if cuda else ", or install onnxruntime-gpu in place of onnxruntime")
+        )
+    index = int(number or 0)
+    return [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"], f"cuda:{index}"
+
+
+def _literal(text: str) -> Any:
+    """Ultralytics writes metadata as Python literals; anything else stays text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+# The ONNX model y = x + x as a serialised protobuf, to try a provider without a file: opset 13, IR version 8,
+# x and y of two dimensions "a" and "b". Written by hand because the onnx package is not a dependency.
+def _message(field: int, payload: bytes) -> bytes:
+    return bytes([field << 3 | 2, len(payload)]) + payload
+
+
+def _value(name: bytes) -> bytes:
+    dimensions = _message(1, _message(2, b"a")) + _message(1, _message(2, b"b"))
+    tensor = bytes([1 << 3, 1]) + _message(2, dimensions)  # element type 1: float
+    return _message(1, name) + _message(2, _message(1, tensor))
+
+
+_NODE = _message(1, b"x") + _message(1, b"x") + _message(2, b"y") + _message(4, b"Add")
+_GRAPH = _message(1, _NODE) + _message(2, b"g") + _message(11, _value(b"x")) + _message(12, _value(b"y"))
+_ADDITION = bytes([1 << 3, 8]) + _message(7, _GRAPH) + _message(8, _message(1, b"") + bytes([2 << 3, 13]))
