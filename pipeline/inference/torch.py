@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,9 +52,10 @@ class TorchModel(Model):
             raise MissingExtra(".pt weights", "torch") from error
         where = _device(device)
         half = where != "cpu" and precision == "auto"
+        metadata: dict[str, Any] = {}
         if _is_torchscript(path):
             try:
-                module, metadata = torch.jit.load(str(path), map_location=where).eval(), {}
+                module = torch.jit.load(str(path), map_location=where).eval()
             except Exception as error:
                 raise not_a_network(path, "a TorchScript network", error) from error
         else:
@@ -144,10 +146,8 @@ def _offline() -> Iterator[None]:
     logger = logging.getLogger("ultralytics")
     level = logger.level
     try:
-        try:
-            import ultralytics.utils
-        except ImportError:
-            pass
+        with suppress(ImportError):  # it sets its own level when it is first imported
+            importlib.import_module("ultralytics.utils")
         logger.setLevel(logging.ERROR)
         yield
     finally:

@@ -36,7 +36,7 @@ class Detect(Stage):
         None,
         ge=0,
         le=1,
-        description="overlap from which the better of two boxes suppresses the other; if empty: 0.7, or what the network's family uses",
+        description="overlap (IoU) above which the better of two boxes wins; if empty: what the family uses",
     )
     image_size: int | None = Field(
         None, ge=32, le=8192, description="pixels of the input's longer side; if empty: what the network was made for"

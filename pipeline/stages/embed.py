@@ -123,4 +123,5 @@ class Embed(Stage):
             else:
                 parts.append(self._model.run(part)[0])
         vectors = np.concatenate(parts)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
