@@ -184,7 +184,7 @@ class Decoder:
         for packet in _packets(self._container, self._stream, self._ledger):
             try:
                 yield from packet.decode()
-            except FFmpegError:  # noqa: PERF203
+            except FFmpegError:
                 self._ledger.fail(packet)
 
     def _once_more(self, given: int, last: int | None) -> Iterator[VideoFrame]:

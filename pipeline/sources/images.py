@@ -47,7 +47,8 @@ class ImageFolder(SteppedSource):
         where = local_path(self.uri) or Path(self.uri)
         self._paths = _listed(where)
         self._next = 0
-        self.id = self.id or (where.resolve().name if where.is_dir() else where.stem.strip("*?[]-_. ")) or "images"
+        folder = where if where.is_dir() else where.parent
+        self.id = self.id or (where.stem if where.is_file() else folder.resolve().name) or "images"
         first = next((image for path in self._paths if (image := _read(path)) is not None), None)
         if first is None:
             raise UsageError(f"'{where}' holds no image that can be decoded; is it damaged?")

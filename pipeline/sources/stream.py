@@ -1,0 +1,131 @@
+"""NetworkStream: an IP camera or a video over the network, through FFmpeg."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, PrivateAttr
+
+from pipeline.address import host_id, kind, redacted, scheme
+from pipeline.decode import Decoder, NoVideo, Picture
+from pipeline.decoded_source import DecodedSource
+from pipeline.errors import FramechainError
+from pipeline.source import SourceInfo
+
+if TYPE_CHECKING:
+    from av import FFmpegError
+    from av.container import InputContainer
+
+_UNTIMED = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe"})
+"""Formats whose pictures carry no times; FFmpeg makes them up at 25 a second."""
+
+
+class NetworkStream(DecodedSource):
+    """rtsp(s)://, http(s):// (MJPEG, HLS, a file), rtmp(s)://, udp://, tcp:// or srt://.
+
+    Live, except for a file or a finished HLS playlist over http(s): they are read like a file, losing no frame.
+    User and password in the address go to the server only. `captured_at` is the time of arrival; timestamps are
+    the stream's own, or of arrival too where it has none (MJPEG).
+    """
+
+    name: ClassVar[str] = "stream"
+    live: ClassVar[bool] = True
+
+    open_timeout: float = Field(10.0, gt=0, description="seconds to wait for the stream to begin")
+    read_timeout: float = Field(5.0, gt=0, description="seconds without data after which the stream counts as broken")
+    transport: Literal["tcp", "udp", "http", "udp_multicast"] = Field("tcp", description="how RTSP carries its data")
+
+    _timed: bool = PrivateAttr(True)
+    _start: float = PrivateAttr(0.0)
+
+    @classmethod
+    def matches(cls, uri: str) -> bool:
+        """An address with one of the schemes above."""
+        return kind(uri) == "stream"
+
+    def open(self) -> SourceInfo:
+        """Connect and decode the first picture.
+
+        Raises:
+            FramechainError: refused, not found, wrong password, no answer in time, no video in it.
+        """
+        from av import FFmpegError
+
+        self.id = self.id or host_id(self.uri)
+        try:
+            container = self._connect()
+        except FFmpegError as error:
+            raise self._failure(error) from None
+        self._start = time.monotonic()
+        try:
+            self._decoder = decoder = Decoder(container)
+        except (FFmpegError, NoVideo) as error:
+            container.close()
+            nothing = isinstance(error, NoVideo)
+            raise self._described(f"{error}; check the address") if nothing else self._failure(error) from None
+        finite = scheme(self.uri) in ("http", "https") and container.duration is not None
+        self._timed = finite or container.format.name not in _UNTIMED
+        return self._opened(
+            redacted(self.uri),
+            decoder.width,
+            decoder.height,
+            decoder.fps if self._timed else None,
+            decoder.frame_count if finite else None,
+            live=not finite,
+        )
+
+    def _connect(self) -> InputContainer:
+        import av
+
+        options: dict[str, str] = {}
+        if scheme(self.uri) in ("rtsp", "rtsps"):
+            # Sound is not asked for: it costs bandwidth and delays the start until its format is known, too.
+            options = {"rtsp_transport": self.transport, "allowed_media_types": "video", "fflags": "nobuffer"}
+        elif scheme(self.uri) in ("udp", "rtp", "srt"):
+            options = {"fflags": "nobuffer"}
+        times = (self.open_timeout, self.read_timeout)
+        container: InputContainer = av.open(self.uri, options=options, timeout=times, metadata_errors="replace")
+        return container
+
+    def _timestamp(self, picture: Picture) -> float:
+        return picture.timestamp if self._timed else time.monotonic() - self._start
+
+    def _captured_at(self, timestamp: float) -> float:
+        return time.time()
+
+    def _failure(self, error: FFmpegError) -> FramechainError:
+        from av import error as reason
+
+        opening = self._decoder is None
+        match error:
+            case reason.ConnectionRefusedError():
+                return self._described("refuses the connection; is it switched on, and the port right?")
+            case reason.HTTPUnauthorizedError() | reason.HTTPForbiddenError():
+                return self._described(
+                    "wants another user or password; give them as scheme://user:password@host/..., "
+                    "special characters in them as %XX"
+                )
+            case reason.HTTPNotFoundError():
+                return self._described("is not found on that server; check the path")
+            case reason.HTTPError() | reason.HTTPClientError():
+                return self._described(f"is refused by the server ({error.strerror}); check the address")
+            case reason.ExitError() | reason.TimeoutError() if opening:
+                return self._described(
+                    f"did not begin within {self.open_timeout:g} s; check host and port, or raise open_timeout"
+                )
+            case reason.ExitError() | reason.TimeoutError():
+                return self._described(f"sent nothing for {self.read_timeout:g} s; check the camera and the network")
+            case reason.ProtocolNotFoundError():
+                return self._described(
+                    f"cannot be read: PyAV was built without {scheme(self.uri)}; pipe it in instead: "
+                    f"ffmpeg -i ADDRESS -c copy -f mpegts - | framechain run -"
+                )
+            case reason.InvalidDataError():
+                return self._described("is not video; check the path")
+            case _ if opening:
+                return self._described(f"cannot be reached ({error.strerror}); check host and network")
+        return self._described(f"broke off ({error.strerror}); check the camera and the network")
+
+    def _described(self, what: str) -> FramechainError:
+        return FramechainError(f"'{redacted(self.uri)}' {what}")
