@@ -215,7 +215,7 @@ def schema() -> dict[str, Any]:
         return own
 
     def entries(registry: Registry[C]) -> dict[str, Any]:
-        components = {name: described(registry.load(name)) for name in _loadable(registry)}
+        components = {name: described(kind) for name, kind in registry.items()}
         named = [
             {"type": "object", "properties": {name: options}, "required": [name], "additionalProperties": False}
             for name, options in components.items()
@@ -223,12 +223,12 @@ def schema() -> dict[str, Any]:
         return {"type": "array", "items": {"anyOf": [{"enum": list(components)}, *named]}}
 
     source_options = {}
-    for name in _loadable(sources):
-        source_options.update(described(sources.load(name)).get("properties", {}))
+    for _, kind in sources.items():
+        source_options.update(described(kind).get("properties", {}))
     source = {
         "type": "object",
         "required": ["uri"],
-        "properties": {**source_options, "source": {"enum": _loadable(sources), "description": "kind of source"}},
+        "properties": {**source_options, "source": {"enum": sources.names(), "description": "kind of source"}},
         "additionalProperties": False,
     }
     top = described(Settings)
@@ -244,17 +244,6 @@ def schema() -> dict[str, Any]:
         "description": "Sources, stages and sinks of one run",
         "$defs": definitions,
     }
-
-
-def _loadable(registry: Registry[C]) -> list[str]:
-    names = []
-    for name in registry.names():
-        try:
-            registry.load(name)
-        except BrokenPlugin:
-            continue
-        names.append(name)
-    return names
 
 
 def _name(entry: Any) -> str | None:

@@ -171,7 +171,7 @@ def source_for(uri: str) -> type[Source]:
     Raises:
         UsageError: nothing reads it; the message lists what can be read.
     """
-    kinds = [sources.load(name) for name in sources.names()]
+    kinds = [kind for _, kind in sources.items()]
     kinds.sort(key=lambda kind: kind.__module__.startswith("pipeline."))
     for kind in kinds:
         if kind.matches(uri):

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -79,6 +79,14 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """Every name that `load` takes, sorted; plugins are named without being imported."""
         return sorted({*self._own, *self._plugins})
+
+    def items(self) -> Iterator[tuple[str, type[T]]]:
+        """Every name with its class, sorted; plugins that cannot be loaded are left out."""
+        for name in self.names():
+            try:
+                yield name, self.load(name)
+            except BrokenPlugin:
+                continue
 
     def origin(self, name: str) -> str:
         """The distribution a component comes from, e.g. "framechain"."""

@@ -87,8 +87,10 @@ class ChainFlags:
 
     def _set_everywhere(self, document: Document) -> None:
         """Options that several stages have."""
-        for name in set(document.names("stages")) & set(stages.names()):
-            kind = stages.load(name)
+        here = document.names("stages")
+        for name, kind in stages.items():
+            if name not in here:
+                continue
             if self.device is not None and "device" in kind.model_fields:
                 document.set("stages", name, "device", self.device)
             for option, value in (("batch", self.batch), ("workers", self.workers)):

@@ -38,7 +38,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_a_file_becomes_components_with_its_options(tmp_path: Path) -> None:
     chain = Document.read(written(tmp_path, CHAIN)).build()
-    assert [source.name for source in chain.sources] == ["test", "test"]
+    assert [source.name for source in chain.sources] == ["test_pattern", "test_pattern"]
     assert (chain.sources[1].id, chain.sources[1].max_frames) == ("gate", 2)
     assert [stage.name for stage in chain.stages] == ["detect", "track"]
     assert chain.stages[0].confidence == 0.4  # type: ignore[attr-defined]
@@ -68,14 +68,14 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
         ("confidence: 0.4", "confidence: high", r"line 10, stages.detect.confidence: .*number.*, not 'high'"),
         ("- detect:", "- detekt:", r"line 7, stages: no stage is called 'detekt'; did you mean 'detect'\?"),
         ("stages:", "stage:", r"line 6, stage: unknown key 'stage'; did you mean 'stages'\?"),
-        ("keep_going: true", "keep_going: maybe", r"line 14, keep_going: .*boolean"),
+        ("keep_going: true", "keep_going: maybe", r"line 15, keep_going: .*boolean"),
         ("max_frames: 2", "max_frames: 0", r"line 5, sources.max_frames: .*greater than or equal to 1"),
         ("    id: gate", "    id: gate\n    id: yard", r"line 5: 'id' is given twice"),
         ("  - track", "  - track: {tracker: deepsrt}", r"line 11, stages.track.*did you mean 'deepsort'\?"),
         ("  - track", "  - [track]", r"line 11, stages: a stage is a name"),
         ("  - jsonl: {path: out.jsonl}", "  - jsonl", r"line 13, sinks.jsonl.path: this option must be given"),
-        ("out.jsonl", "tracks-{source}.txt", r"both write tracks-\{source\}.txt"),
-        ("confidence: 0.4", "confidence: [0.4", r"line 11.*"),
+        ("out.jsonl", "'tracks-{source}.txt'", r"both write tracks-\{source\}.txt"),
+        ("confidence: 0.4", "confidence: [0.4", r"line 1[0-2], column \d+: expected"),
         ("  - track", "  - track\n  - detect: {weights: b.onnx, workers: 0}", r"line 12, stages.detect.workers: "),
         ("  - detect:", "  - track\n  - detect:", r"stage 'track' needs detections, .*put 'detect' before it"),
     ],
