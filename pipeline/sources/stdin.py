@@ -80,7 +80,7 @@ class StandardInput(DecodedSource):
         return self._opened("-", decoder.width, decoder.height, decoder.fps)
 
     def _nothing_found(self, pipe: _Pipe, reason: str | None) -> str:
-        if not pipe.received:
+        if pipe.empty:
             return "standard input is empty; does the program that should write into it work?"
         return (
             f"standard input cannot be read as video ({reason}); pipe MPEG-TS, Matroska or MJPEG, or raw pictures "
@@ -100,7 +100,8 @@ class _Pipe:
     def __init__(self, descriptor: int, timeout: float) -> None:
         self._descriptor = descriptor
         self._timeout = timeout
-        self.received = False
+        self.empty = False
+        self._received = 0
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes, b"" at the end.
@@ -112,5 +113,6 @@ class _Pipe:
         if os.name == "posix" and not select.select([self._descriptor], [], [], self._timeout)[0]:
             raise FramechainError(f"standard input gave nothing for {self._timeout:g} s; is its writer stuck?")
         data = os.read(self._descriptor, size)
-        self.received |= bool(data)
+        self._received += len(data)
+        self.empty = not self._received
         return data
