@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,10 @@ AGREED = 3  # readings that equal the consensus: after that a track is not read 
 LEAST_SIDE_OF_TEXT = 12  # pixels; plates of the benchmark are 16 to 262 pixels high
 LEAST_SIDE_OF_OBJECT = 64  # pixels; the plate on a smaller vehicle is under 8 pixels high
 WIDEST_SQUARE = 1.5  # width by height; a plate that is squarer has two lines, which have to be located first
+# plates read without a mistake in vehicle-sized crops, and time relative to 640, at 320: 25 of 33, 0.4; 480: 28, 0.6;
+# 640: 29, 1; 960: 27, 1.9; in whole frames at 640: 13 of 17; 960: 13; 1280: 14; 1600: 14
+SIZE_OF_CROPS = 640
+SIZE_OF_FRAMES = 1280
 
 
 @dataclass(slots=True)
@@ -100,8 +104,12 @@ class ReadText(Stage):
         description="search the crop of a track for lines of text; false: the crop is one line; "
         "if empty: false for classes called plate",
     )
-    size: Annotated[int, Field(ge=64, le=4096)] = Field(
-        640, description="pixels of the longer side at which text is searched for; more finds smaller text, slower"
+    size: int | None = Field(
+        None,
+        ge=64,
+        le=4096,
+        description="pixels of the longer side at which text is searched for; more finds smaller text, slower; "
+        "if empty: 640 for tracks, 1280 for frame and region",
     )
     allow: str = Field("", description="characters that texts may hold, such as A-Z0-9; if empty: all")
     pattern: str | None = Field(None, description="regular expression that a whole text must match, else it is dropped")
@@ -257,7 +265,8 @@ class ReadText(Stage):
     def _lines(self, image: NDArray[np.uint8], locate: bool) -> list[Line]:
         """The lines of an image, of allowed characters only, that are certain enough."""
         assert self._engine is not None
-        found = self._engine.read(image, self.size) if locate else self._engine.read_line(image)
+        size = self.size or (SIZE_OF_CROPS if self.on == "tracks" else SIZE_OF_FRAMES)
+        found = self._engine.read(image, size) if locate else self._engine.read_line(image)
         kept = [(self._characters.keep(Reading(line.text, line.confidences)), line.xyxy) for line in found]
         return [
             Line(reading.text, reading.confidences, xyxy)
