@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from command import FRAMECHAIN, framechain
 
-from trackers.evaluate import evaluate_files
+from trackers import mot_format
+from trackers.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,8 @@ def test_the_main_job_reaches_the_accuracy_it_promises(data: Path, street: Path,
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    figures = evaluate_files(data / "mot" / "MOT15" / "PETS09-S2L1", tmp_path / "out.txt")
+    truth = mot_format.read(data / "mot" / "MOT15" / "PETS09-S2L1" / "gt" / "gt.txt")
+    figures, _ = evaluate({"PETS09-S2L1": (truth, mot_format.read(tmp_path / "out.txt"))})
     assert figures.MOTA >= 0.78
     assert figures.IDF1 >= 0.74
 

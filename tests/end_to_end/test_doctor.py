@@ -1,0 +1,65 @@
+"""`framechain doctor`, `stages`, `config` and `bench` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command import complaint, framechain
+
+
+def test_doctor_tries_everything(tmp_path: Path) -> None:
+    done = framechain("doctor", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    for what in ("numpy", "onnxruntime CPU", "H.264 in MP4", "rapidocr"):
+        assert findings[what]["works"], findings[what]
+    assert all(finding["works"] is not False for finding in findings.values())
+
+
+@pytest.mark.parametrize("name", ["detect", "embed", "track", "read_text", "annotate", "jsonl", "deepsort"])
+def test_stages_lists_every_component_with_its_options(name: str, tmp_path: Path) -> None:
+    done = framechain("stages", name, "--json", cwd=tmp_path)
+    (entry,) = [entry for entry in json.loads(done.stdout) if entry["name"] == name]
+    assert entry["about"]
+    assert all(option["about"] and option["type"] for option in entry["options"]), entry["options"]
+    table = framechain("stages", name, cwd=tmp_path)
+    assert all(option["name"] in table.stdout for option in entry["options"])
+
+
+def test_an_unknown_component_gets_a_suggestion(tmp_path: Path) -> None:
+    assert "did you mean 'detect'?" in complaint(framechain("stages", "detct", cwd=tmp_path), 2)
+
+
+@pytest.mark.parametrize("name", ["people", "plates", "multi_camera"])
+def test_every_shipped_configuration_is_valid(name: str, tmp_path: Path) -> None:
+    path = Path(__file__).resolve().parents[2] / "configs" / f"{name}.yaml"
+    done = framechain("config", "check", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "detect → track" in done.stdout
+
+
+def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "chain.yaml").write_text("stages:\n  - detect:\n      weigths: a.onnx\n")
+    line = complaint(framechain("config", "check", "chain.yaml", cwd=tmp_path), 2)
+    assert "chain.yaml line 3" in line
+    assert "did you mean 'weights'?" in line
+
+
+def test_the_schema_is_json(tmp_path: Path) -> None:
+    document = json.loads(framechain("config", "schema", cwd=tmp_path).stdout)
+    assert {"sources", "stages", "sinks", "keep_going"} <= set(document["properties"])
+
+
+def test_bench_measures_each_part_and_the_chain(data: Path, tmp_path: Path) -> None:
+    weights = data / "weights" / "nanodet_g.onnx"
+    arguments = ("bench", "test:320x240@25", "--weights", weights, "--frames", "20", "--rounds", "2")
+    done = framechain(*arguments, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert list(result["alone"]) == ["decode", "detect", "track", "read_text"]
+    assert result["bottleneck"] == min(result["alone"], key=result["alone"].get)
+    assert result["efficiency"] > 0
+    assert result["frames"] == 20
+    assert "of its slowest part alone" in framechain(*arguments, cwd=tmp_path).stdout
