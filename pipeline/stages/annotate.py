@@ -166,7 +166,7 @@ class _Sheet:
         self.canvas = canvas
         height, width = canvas.shape[:2]
         size = scale * math.sqrt(width * height) / 960  # 1 for 1280 x 720
-        self.thickness = max(1, round(0.6 + 1.8 * size))
+        self.thickness = max(1, round(0.7 + 2.1 * size))
         self._px = max(10, round(5 + 11 * size))
         self._tags = tags
         self._room = Room(width, height, max(4, self._px // 3))

@@ -76,7 +76,7 @@ def test_lines_and_letters_grow_with_the_frame(size: tuple[int, int]) -> None:
     canvas = drawn(frame(seen((width * 0.3, height * 0.3, width * 0.7, height * 0.8)), size), Annotate(trail=0))
     row = touched(canvas)[round(height * 0.6)]
     thickness = row[: width // 2].sum()
-    assert thickness == max(1, round(0.6 + 1.8 * np.sqrt(width * height) / 960))
+    assert thickness == max(1, round(0.7 + 2.1 * np.sqrt(width * height) / 960))
     above = touched(canvas)[: round(height * 0.3) - thickness].any(axis=1).sum()
     assert above >= 13  # letters of 10 pixels and their margin
     assert 0.012 * min(size) < above < 0.08 * max(height, 240)
