@@ -13,37 +13,36 @@ from pipeline.metrics import Percentiles, Snapshot, SourceSnapshot, StageSnapsho
 
 def tables(snapshot: Snapshot) -> Group:
     """What a person wants to know at the end of a run, for a rich console."""
-    return Group(_stage_table(snapshot), _source_table(snapshot.sources), _summary(snapshot))
+    return Group(_stage_table(snapshot), "", _source_table(snapshot.sources), _summary(snapshot))
 
 
 def _stage_table(snapshot: Snapshot) -> Table:
-    table = Table(title="Stages", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
+    """Narrow enough for a terminal of 80 columns; a column for failures appears when there are any."""
+    failures = any(stage.failed for stage in snapshot.stages)
+    table = _table("alone: FPS if it never waited; service: ms of the call; wait: ms in its queue")
     for heading in (
         "frames",
-        "failed",
-        "FPS",
+        *(["failed"] if failures else []),
         "alone",
         "busy",
-        "service ms p50",
+        "service",
         "p95",
         "p99",
-        "waiting ms p50",
+        "wait",
         "p95",
     ):
         table.add_column(heading, justify="right")
     table.add_column("batch", justify="right")
     table.add_column("queue", justify="right")
     for stage in snapshot.stages:
+        times = (stage.service.p50, stage.service.p95, stage.service.p99, stage.waiting.p50, stage.waiting.p95)
         table.add_row(
             stage.name + (f" ×{stage.workers}" if stage.workers > 1 else ""),
-            f"{stage.frames:,}",
-            str(stage.failed),
-            f"{stage.fps:.1f}",
-            f"{stage.fps_alone:.1f}",
+            str(stage.frames),
+            *([str(stage.failed)] if failures else []),
+            f"{stage.fps_alone:.0f}" if stage.fps_alone >= 100 else f"{stage.fps_alone:.1f}",
             f"{stage.busy:.0%}",
-            *(f"{1000 * value:.1f}" for value in (stage.service.p50, stage.service.p95, stage.service.p99)),
-            *(f"{1000 * value:.1f}" for value in (stage.waiting.p50, stage.waiting.p95)),
+            *(f"{1000 * seconds:.1f}" for seconds in times),
             f"{stage.batch_mean:.1f}",
             str(stage.queue_max),
             style="bold" if stage.name == snapshot.bottleneck else "",
@@ -51,9 +50,15 @@ def _stage_table(snapshot: Snapshot) -> Table:
     return table
 
 
+def _table(title: str) -> Table:
+    table = Table(title=title or None, title_justify="left", title_style="dim", box=None, padding=(0, 1, 0, 0))
+    table.header_style = "bold"
+    table.add_column("", no_wrap=True)
+    return table
+
+
 def _source_table(sources: list[SourceSnapshot]) -> Table:
-    table = Table(title="\nSources", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
+    table = _table("")
     for heading in ("in", "out", "dropped"):
         table.add_column(heading, justify="right")
     table.add_column("why")

@@ -63,7 +63,7 @@ def follow(pipeline: Pipeline, tally: Tally, quiet: bool) -> None:
 def _bar(pipeline: Pipeline, tally: Tally, console: Console) -> None:
     columns = (
         TextColumn("{task.percentage:>3.0f} %"),
-        BarColumn(),
+        BarColumn(20),
         TextColumn("{task.completed:,.0f}/{task.fields[expected]} frames"),
         TextColumn("{task.fields[fps]:.1f} FPS"),
         TextColumn("{task.fields[left]}"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -125,7 +124,7 @@ def _execute(chain: Chain, report: Path | None, quiet: bool) -> int:
 
 
 def _conclude(tally: Tally, snapshot: Snapshot, chain: Chain) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = Console(highlight=False)
     console.print(tables(snapshot))
     for source, objects in tally.objects.items():
         console.print(f"{source}: " + ", ".join(f"{count} {name}" for name, count in objects.items()), markup=False)
