@@ -23,7 +23,8 @@ STREAMS = frozenset({"http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):(//)?")
 _DEVICE = re.compile(r"\d{1,3}|/dev/(video\d+|v4l/.+)")
-_USERINFO = re.compile(r"(?<=//)[^/?#\s'\"]*@")
+# Up to the last @ of the host part; of the whole word where a password holds a slash that should be written %2F.
+_USERINFO = re.compile(r"(?<=//)(?:[^/?#\s'\"]*:(?!\d+/)[^\s'\"]*@|[^/?#\s'\"]*@)")
 _SECRET = re.compile(r"(?i)([?&;][\w.-]*(?:token|key|auth|pass|pwd|secret|sig|user|login)[\w.-]*=)[^&;#\s'\"]+")
 
 

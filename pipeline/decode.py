@@ -359,12 +359,17 @@ def _packets(container: InputContainer, stream: VideoStream, ledger: _Ledger) ->
     """Packets as read, and the empty one at the end that makes the decoder give what it still holds."""
     from av.error import InvalidDataError
 
+    # AVI holds no pts. What FFmpeg puts in their place is in the wrong order for H.264 with B-pictures.
+    codec = stream.codec_context
+    guessed = container.format.name == "avi" and codec.name in ("h264", "hevc") and bool(codec.has_b_frames)
     unreadable = 0
     while unreadable < _GIVE_UP:
         try:
             for packet in container.demux(stream):
                 if packet.size:
                     unreadable = 0
+                    if guessed:
+                        packet.pts = None
                     ledger.send(packet)
                 elif packet.dts is not None:
                     continue  # stands for a repeated picture (AVI); to the decoder it would mean the end

@@ -94,9 +94,7 @@ def test_missing_times_are_filled_from_the_rate(tmp_path: Path, name: str) -> No
     frames = frames_of(write_clip(tmp_path / name, frames=20))
     times = [frame.timestamp for frame in frames]
     assert len(frames) == 20
-    assert times[0] == 0
-    assert times == sorted(times)
-    assert times[-1] == pytest.approx(19 / 25, abs=0.05)
+    assert times == [index / 25 for index in range(20)]
 
 
 def test_every_and_max_frames(tmp_path: Path) -> None:
