@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from pipeline.inference.metadata import Metadata
+from pipeline.normalisation import Normalisation
 from trackers.registry import Registry
 
 Shape = tuple[int, ...]
@@ -21,18 +23,14 @@ class Preprocessing:
     """How an image becomes the network's input.
 
     Attributes:
-        rgb: channels in RGB order, else BGR. mean, std: subtracted and divided by, per channel in that order, 0..255.
+        normalisation: of the pixels.
         centred: the image lies in the middle of the letterbox, else at its top left.
         padding: value of the letterbox around the image, after normalising.
-        stride: the sides of the input are multiples of this.
     """
 
-    rgb: bool
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    normalisation: Normalisation
     centred: bool
     padding: float
-    stride: int = 32
 
 
 class Candidates(NamedTuple):
@@ -67,7 +65,7 @@ class Head(ABC):
 
     @classmethod
     @abstractmethod
-    def recognise(cls, shapes: Sequence[Shape], size: tuple[int, int], metadata: Mapping[str, Any]) -> Self | None:
+    def recognise(cls, shapes: Sequence[Shape], size: tuple[int, int], metadata: Metadata) -> Self | None:
         """This head if the outputs look like its own, else None.
 
         Args:
@@ -98,11 +96,11 @@ def cells(size: tuple[int, int], strides: Sequence[int]) -> int:
     return sum(-(-size[0] // stride) * -(-size[1] // stride) for stride in strides)
 
 
-def centres(size: tuple[int, int], strides: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Centres (N, 2) as x, y in pixels and strides (N,) of all cells, grid by grid, row by row."""
-    points, steps = [], []
+def grid(size: tuple[int, int], strides: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """All cells, grid by grid, row by row: their column and row (N, 2), and their stride (N, 1)."""
+    places, steps = [], []
     for stride in strides:
         rows, columns = np.mgrid[: -(-size[0] // stride), : -(-size[1] // stride)]
-        points.append((np.stack([columns.ravel(), rows.ravel()], 1) + 0.5) * stride)
-        steps.append(np.full(rows.size, stride))
-    return np.concatenate(points).astype(np.float32), np.concatenate(steps).astype(np.float32)
+        places.append(np.stack([columns.ravel(), rows.ravel()], axis=1))
+        steps.append(np.full((rows.size, 1), stride))
+    return np.concatenate(places).astype(np.float32), np.concatenate(steps).astype(np.float32)

@@ -1,23 +1,26 @@
-"""The head of NanoDet and PicoDet: class scores, and each side of a box as a distribution over distances.
+"""The head of NanoDet: class scores, and each side of a box as a distribution over distances.
 
-Li et al. 2020, "Generalized Focal Loss", section 3.2: the distance from a cell's centre to a side of the box is
-the expectation of a discrete distribution over 0..R strides.
+Li et al. 2020, "Generalized Focal Loss", section 3.2: the distance from a cell to a side of the box is the
+expectation of a discrete distribution over 0..R strides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from pipeline.heads.head import Candidates, Head, Preprocessing, Shape, cells, centres
+from pipeline import coco
+from pipeline.heads.head import Candidates, Head, Preprocessing, Shape, cells, grid
+from pipeline.inference.metadata import Metadata
+from pipeline.normalisation import Normalisation
 
-_GRIDS = ((8, 16, 32), (8, 16, 32, 64))
-_BINS = (8, 11)  # R + 1 in the published models: 8 in NanoDet-m and -Plus, 11 in NanoDet-g
-_COCO = 80
+# Where in its cell the distances of a prediction start: in the middle, but at the corner in NanoDet-Plus.
+_ORIGINS = {(8, 16, 32): 0.5, (8, 16, 32, 64): 0.0}
+_BINS = (8, 11)  # R + 1 in the published models: 11 in NanoDet-g and those on EfficientNet-Lite, 8 in all others
 
 
 class NanoDet(Head):
@@ -25,7 +28,7 @@ class NanoDet(Head):
 
     name: ClassVar[str] = "nanodet"
     preprocessing: ClassVar[Preprocessing] = Preprocessing(
-        rgb=False, mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395), centred=False, padding=0.0
+        Normalisation(rgb=False, mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395)), centred=False, padding=0
     )
     overlap: ClassVar[float] = 0.6
     layout: ClassVar[str] = "(1, cells, classes + 4 bins)"
@@ -35,13 +38,13 @@ class NanoDet(Head):
         self._strides = strides
 
     @classmethod
-    def recognise(cls, shapes: Sequence[Shape], size: tuple[int, int], metadata: Mapping[str, Any]) -> Self | None:
+    def recognise(cls, shapes: Sequence[Shape], size: tuple[int, int], metadata: Metadata) -> Self | None:
         """By the number of cells, and by as many bins as leave the classes that the file names (else COCO's 80)."""
         if len(shapes) != 1 or len(shapes[0]) != 3:
             return None
         _, rows, columns = shapes[0]
-        classes = len(metadata.get("names", ())) or _COCO
-        for strides in _GRIDS:
+        classes = len(metadata.names or coco.NAMES)
+        for strides in _ORIGINS:
             if rows == cells(size, strides) and (columns - classes) in [4 * bins for bins in _BINS]:
                 return cls(classes, strides)
         return None
@@ -52,11 +55,11 @@ class NanoDet(Head):
         scores = table[:, : self.classes]
         best = scores.max(axis=1)
         rows = np.flatnonzero(best > threshold)
-        points, strides = centres(size, self._strides)
+        places, strides = (part[rows] for part in grid(size, self._strides))
         logits = table[rows, self.classes :].reshape(len(rows), 4, -1)
         weights = np.exp(logits - logits.max(axis=2, keepdims=True))
-        mean = (weights * np.arange(logits.shape[2], dtype=np.float32)).sum(axis=2) / weights.sum(axis=2)
-        sides = mean * strides[rows, None]
-        centre = points[rows]
-        xyxy = np.concatenate([centre - sides[:, :2], centre + sides[:, 2:]], axis=1)
-        return Candidates(xyxy.astype(np.float32), best[rows], scores[rows].argmax(axis=1))
+        bins = np.arange(logits.shape[2], dtype=np.float32)
+        sides = (weights * bins).sum(axis=2) / weights.sum(axis=2) * strides
+        start = (places + _ORIGINS[self._strides]) * strides
+        xyxy = np.concatenate([start - sides[:, :2], start + sides[:, 2:]], axis=1, dtype=np.float32)
+        return Candidates(xyxy, best[rows], scores[rows].argmax(axis=1))

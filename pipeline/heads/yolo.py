@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pipeline.heads.head import Candidates, Head, Preprocessing, Shape, cells
+from pipeline.inference.metadata import Metadata
+from pipeline.normalisation import Normalisation
 
-_STRIDES = (8, 16, 32)
+_GRIDS = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))  # the usual ones, and those of the P6 and P2 variants
 _GREY = 114 / 255
-_PREPROCESSING = Preprocessing(rgb=True, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), centred=True, padding=_GREY)
+_PREPROCESSING = Preprocessing(
+    Normalisation(rgb=True, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0)), centred=True, padding=_GREY
+)
 
 
 class YoloV8(Head):
@@ -27,12 +31,12 @@ class YoloV8(Head):
         self.classes: int | None = classes
 
     @classmethod
-    def recognise(cls, shapes: Sequence[Shape], size: tuple[int, int], metadata: Mapping[str, Any]) -> Self | None:
+    def recognise(cls, shapes: Sequence[Shape], size: tuple[int, int], metadata: Metadata) -> Self | None:
         """By the number of cells in the last dimension."""
-        if metadata.get("task", "detect") != "detect" or len(shapes) != 1 or len(shapes[0]) != 3:
+        if len(shapes) != 1 or len(shapes[0]) != 3:
             return None
         _, rows, columns = shapes[0]
-        return cls(rows - 4) if columns == cells(size, _STRIDES) and rows > 4 else None
+        return cls(rows - 4) if rows > 4 and any(columns == cells(size, strides) for strides in _GRIDS) else None
 
     def decode(self, outputs: Sequence[NDArray[np.float32]], size: tuple[int, int], threshold: float) -> Candidates:
         """The best class of each cell."""
@@ -43,7 +47,7 @@ class YoloV8(Head):
 
 
 class YoloV5(Head):
-    """One output of 3 × cells rows: box centre and size in pixels, objectness, then a score a class."""
+    """First output of 3 × cells rows: box centre and size in pixels, objectness, then a score a class."""
 
     name: ClassVar[str] = "yolov5"
     preprocessing: ClassVar[Preprocessing] = _PREPROCESSING
@@ -53,12 +57,12 @@ class YoloV5(Head):
         self.classes: int | None = classes
 
     @classmethod
-    def recognise(cls, shapes: Sequence[Shape], size: tuple[int, int], metadata: Mapping[str, Any]) -> Self | None:
+    def recognise(cls, shapes: Sequence[Shape], size: tuple[int, int], metadata: Metadata) -> Self | None:
         """By three anchors a cell."""
         if not shapes or len(shapes[0]) != 3:
             return None
         _, rows, columns = shapes[0]
-        return cls(columns - 5) if rows == 3 * cells(size, _STRIDES) and columns > 5 else None
+        return cls(columns - 5) if columns > 5 and _three_a_cell(rows, size) else None
 
     def decode(self, outputs: Sequence[NDArray[np.float32]], size: tuple[int, int], threshold: float) -> Candidates:
         """The best class of each anchor; its score times the objectness."""
@@ -81,15 +85,22 @@ class EndToEnd(Head):
         self.classes: int | None = None
 
     @classmethod
-    def recognise(cls, shapes: Sequence[Shape], size: tuple[int, int], metadata: Mapping[str, Any]) -> Self | None:
-        """By its six columns."""
-        return cls() if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][2] == 6 else None
+    def recognise(cls, shapes: Sequence[Shape], size: tuple[int, int], metadata: Metadata) -> Self | None:
+        """By its six columns, unless they are those of a YOLOv5 with one class."""
+        if len(shapes) != 1 or len(shapes[0]) != 3:
+            return None
+        _, rows, columns = shapes[0]
+        return cls() if columns == 6 and not _three_a_cell(rows, size) else None
 
     def decode(self, outputs: Sequence[NDArray[np.float32]], size: tuple[int, int], threshold: float) -> Candidates:
         """The rows whose score is high enough, best first."""
         table = outputs[0][outputs[0][:, 4] > threshold]
         table = table[np.argsort(-table[:, 4], kind="stable")]
         return Candidates(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
+
+
+def _three_a_cell(rows: int, size: tuple[int, int]) -> bool:
+    return any(rows == 3 * cells(size, strides) for strides in _GRIDS)
 
 
 def _corners(xywh: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,15 +13,21 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pipeline.errors import UsageError
+from pipeline.inference.metadata import Metadata
 from trackers.registry import Registry
 
 Precision = Literal["fp32", "auto"]
-"""fp32: full precision everywhere. auto: what the runtime finds fastest on the device (bf16, fp16)."""
+"""fp32: full precision. auto: what the runtime finds fastest on the device (bf16 or fp16 where it has them)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What came of trying one device of a runtime."""
+    """What came of trying one device of a runtime.
+
+    Attributes:
+        device: as the runtime calls it. works: whether a small computation came out right.
+        detail: name of the device and version of the runtime, or the reason why it does not work.
+    """
 
     device: str
     works: bool
@@ -39,19 +45,16 @@ class Model(ABC):
             one: convolution kernels chosen by batch size differ in the last bit, and results must not depend
             on which frames happened to wait together.
         input_shape: (N, 3, H, W), None where any size will do.
-        metadata: what the file says about itself: names, stride, imgsz, task ...
+        metadata: what the file says about itself.
     """
 
     name: ClassVar[str]
     """Of the runtime."""
 
-    extra: ClassVar[str | None] = None
-    """The extra that installs it; None where it always is installed."""
-
     device: str
     batches: bool
     input_shape: tuple[int | None, ...]
-    metadata: Mapping[str, Any]
+    metadata: Metadata
 
     @classmethod
     @abstractmethod
@@ -81,9 +84,30 @@ class Model(ABC):
             MissingExtra: the runtime is not installed.
         """
 
-    @abstractmethod
     def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """(N, 3, H, W) in; all outputs out, N first."""
+        """All outputs for any number of images, at least one.
+
+        Args:
+            batch: (N, 3, H, W), C-contiguous.
+
+        Returns:
+            arrays whose first dimension is N, their memory their own.
+        """
+        room = self.input_shape[0]
+        if room is None or room == len(batch):
+            return self._infer(batch)
+        # exported for exactly `room` images: as many calls as it takes, the last one filled up
+        parts: list[list[NDArray[np.float32]]] = []
+        for start in range(0, len(batch), room):
+            part = batch[start : start + room]
+            full = np.zeros((room, *batch.shape[1:]), np.float32)
+            full[: len(part)] = part
+            parts.append([out[: len(part)] for out in self._infer(full)])
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    @abstractmethod
+    def _infer(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """All outputs for a batch of just the size that the network takes."""
 
     def close(self) -> None:
         """Release it."""
@@ -108,6 +132,8 @@ def load(weights: str | Path, device: str = "auto", precision: Precision = "fp32
         runtime = runtimes.load(name)
         if runtime.reads(path):
             return runtime.load(path, device, precision)
+    if path.is_dir():
+        raise UsageError(f"the directory {path} holds no OpenVINO network (one .xml file with its .bin); give another")
     raise UsageError(
         f"{path} is no network; give an .onnx or .pt file, an OpenVINO .xml or the directory that holds it"
     )
@@ -115,6 +141,25 @@ def load(weights: str | Path, device: str = "auto", precision: Precision = "fp32
 
 def not_a_network(path: Path, kind: str, error: Exception) -> UsageError:
     """The file cannot be loaded: one line, however much the runtime had to say."""
+    return UsageError(f"{path} is not {kind} ({shortened(error)}); get the file again or give another")
+
+
+def check_image_input(path: Path, shapes: Sequence[Sequence[Any]]) -> None:
+    """Refuse a network that does not take a batch of images.
+
+    Args:
+        shapes: of all its inputs, an int or anything else for each side.
+
+    Raises:
+        UsageError: it has several inputs, or one that is not (N, 3, H, W).
+    """
+    shape = shapes[0] if len(shapes) == 1 else ()
+    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
+        there = ", ".join(str(tuple(sides)) for sides in shapes)
+        raise UsageError(f"{path} does not take images: its inputs are {there}, not one (N, 3, H, W); give another")
+
+
+def shortened(error: Exception) -> str:
+    """What a native library says, on one line and no longer than one can read."""
     reason = " ".join(str(error).split())
-    short = reason if len(reason) <= 160 else f"{reason[:157]}..."
-    return UsageError(f"{path} is not {kind} ({short}); get the file again or give another")
+    return reason if len(reason) <= 160 else f"{reason[:157]}..."

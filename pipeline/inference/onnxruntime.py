@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pipeline.errors import UsageError
-from pipeline.inference.model import Model, Precision, Probe, not_a_network
+from pipeline.inference.metadata import Metadata
+from pipeline.inference.model import Model, Precision, Probe, check_image_input, not_a_network, shortened
+
+_CUDA = "CUDAExecutionProvider"
 
 
 class OnnxModel(Model):
-    """A network in ONNX Runtime. Always fp32 on a CPU: it has no other arithmetic there."""
+    """A network in ONNX Runtime, computed in the precision it is stored in."""
 
     name: ClassVar[str] = "onnxruntime"
 
@@ -23,10 +26,12 @@ class OnnxModel(Model):
         self._session = session
         feed = session.get_inputs()[0]
         self._input = feed.name
+        self._dtype = np.float16 if feed.type == "tensor(float16)" else np.float32
         self.device = device
         self.batches = device != "cpu"
         self.input_shape = tuple(side if isinstance(side, int) else None for side in feed.shape)
-        self.metadata = {key: _literal(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+        raw = session.get_modelmeta().custom_metadata_map
+        self.metadata = Metadata.parse({key: _literal(text) for key, text in raw.items()})
 
     @classmethod
     def reads(cls, path: Path) -> bool:
@@ -47,14 +52,18 @@ class OnnxModel(Model):
             session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:
             raise not_a_network(path, "an ONNX network", error) from error
-        shape = session.get_inputs()[0].shape if len(session.get_inputs()) == 1 else ()
-        if len(shape) != 4:
-            raise UsageError(f"{path} has no single input of shape (N, 3, H, W) but {shape}; give an image network")
+        check_image_input(path, [feed.shape for feed in session.get_inputs()])
+        if where != "cpu" and session.get_providers()[0] != _CUDA:  # it steps back to the CPU without a word
+            if device != "auto":
+                raise UsageError(
+                    f"ONNX Runtime cannot use '{device}': its CUDA libraries do not load; use --device cpu"
+                )
+            where = "cpu"
         return cls(session, where)
 
     @classmethod
     def probe(cls) -> list[Probe]:
-        """Multiply two matrices on every provider."""
+        """Add two matrices on every provider."""
         import onnxruntime
 
         found = []
@@ -65,32 +74,29 @@ class OnnxModel(Model):
                 session = onnxruntime.InferenceSession(_ADDITION, providers=[provider])
                 total = session.run(None, {"x": np.ones((2, 2), np.float32)})[0]
                 works = bool((total == 2).all()) and session.get_providers()[0] == provider
-                detail = f"{onnxruntime.__version__}" if works else "falls back to the CPU"
+                detail = onnxruntime.__version__ if works else "its libraries do not load"
             except Exception as error:
-                works, detail = False, " ".join(str(error).split())[:160]
+                works, detail = False, shortened(error)
             found.append(Probe(provider.removesuffix("ExecutionProvider"), works, detail))
         return found
 
-    def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """All outputs for a batch."""
-        outputs: list[NDArray[np.float32]] = self._session.run(None, {self._input: batch})
-        return outputs
+    def _infer(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        outputs = self._session.run(None, {self._input: batch.astype(self._dtype, copy=False)})
+        return [np.asarray(output, np.float32) for output in outputs]
 
 
 def _providers(device: str) -> tuple[list[Any], str]:
     import onnxruntime
 
-    cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    cuda = _CUDA in onnxruntime.get_available_providers()
     if device == "cpu" or (device == "auto" and not cuda):
         return ["CPUExecutionProvider"], "cpu"
     kind, _, number = ("cuda" if device == "auto" else device).partition(":")
-    if kind != "cuda" or not cuda or not (number or "0").isdigit():
-        raise UsageError(
-            f"ONNX Runtime has no device '{device}' here; use --device cpu"
-            + ("" if cuda else ", or install onnxruntime-gpu in place of onnxruntime")
-        )
+    if kind != "cuda" or not cuda or not (number or "0").isdecimal():
+        cure = "use --device cpu or cuda" if cuda else "use --device cpu, or install onnxruntime-gpu in its place"
+        raise UsageError(f"ONNX Runtime has no device '{device}' here; {cure}")
     index = int(number or 0)
-    return [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"], f"cuda:{index}"
+    return [(_CUDA, {"device_id": index}), "CPUExecutionProvider"], f"cuda:{index}"
 
 
 def _literal(text: str) -> Any:

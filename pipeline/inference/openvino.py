@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pipeline.errors import MissingExtra, UsageError
-from pipeline.inference.model import Model, Precision, Probe, not_a_network
+from pipeline.inference.metadata import Metadata
+from pipeline.inference.model import Model, Precision, Probe, check_image_input, not_a_network, shortened
 
 
 class OpenVinoModel(Model):
     """A network in OpenVINO."""
 
     name: ClassVar[str] = "openvino"
-    extra: ClassVar[str | None] = "openvino"
 
-    def __init__(self, compiled: Any, device: str, metadata: dict[str, Any]) -> None:
+    def __init__(self, compiled: Any, device: str, metadata: Metadata) -> None:
         self._compiled = compiled
         self._requests = threading.local()  # a request holds its tensors; one for each thread that runs
         self.device = device.lower()
         self.batches = device != "CPU"
         shape = compiled.input(0).get_partial_shape()
-        self.input_shape = tuple(side.get_length() if side.is_static else None for side in shape)
+        self.input_shape = tuple(map(_side, shape))
         self.metadata = metadata
 
     @classmethod
@@ -51,12 +51,13 @@ class OpenVinoModel(Model):
         hints = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_PRECISION_HINT": "f32"} if precision == "fp32" else {})
         file = _network_file(path)
         try:
-            compiled = core.compile_model(str(file), target, hints)
+            network = core.read_model(str(file))
+            shapes = [feed.get_partial_shape() for feed in network.inputs]
+            compiled = core.compile_model(network, target, hints)
         except Exception as error:
             raise not_a_network(path, "an OpenVINO network", error) from error
-        if len(compiled.inputs) != 1 or len(compiled.input(0).get_partial_shape()) != 4:
-            raise UsageError(f"{path} has no single input of shape (N, 3, H, W); give an image network")
-        return cls(compiled, target, _metadata(file.with_name("metadata.yaml") if file else path))
+        check_image_input(path, [[_side(side) for side in shape] for shape in shapes])
+        return cls(compiled, target, _metadata((file or path).with_name("metadata.yaml")))
 
     @classmethod
     def probe(cls) -> list[Probe]:
@@ -76,16 +77,15 @@ class OpenVinoModel(Model):
                 name = f"{core.get_property(device, 'FULL_DEVICE_NAME')}, {openvino.__version__}"
                 found.append(Probe(device.lower(), bool((total == 2).all()), name))
             except Exception as error:
-                found.append(Probe(device.lower(), False, " ".join(str(error).split())[:160]))
+                found.append(Probe(device.lower(), False, shortened(error)))
         return found
 
-    def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """All outputs for a batch."""
+    def _infer(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         request = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self._compiled.create_infer_request()
         results = request.infer([batch], share_inputs=True)
-        return [np.asarray(results[output]) for output in self._compiled.outputs]
+        return [np.asarray(results[output], np.float32) for output in self._compiled.outputs]
 
 
 def _network_file(path: Path) -> Path | None:
@@ -95,9 +95,13 @@ def _network_file(path: Path) -> Path | None:
     return files[0] if len(files) == 1 else None
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def _side(side: Any) -> int | None:
+    return side.get_length() if side.is_static else None
+
+
+def _metadata(path: Path) -> Metadata:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
+        return Metadata()
+    return Metadata.parse(loaded) if isinstance(loaded, dict) else Metadata()

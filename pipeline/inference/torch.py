@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
+import inspect
+import json
 import logging
 import os
 import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,51 +18,49 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pipeline.errors import MissingExtra, UsageError
-from pipeline.inference.model import Model, Precision, Probe, not_a_network
+from pipeline.inference.metadata import Metadata
+from pipeline.inference.model import Model, Precision, Probe, not_a_network, shortened
+
+_AnySize = tuple[int | None, ...]
 
 
 class TorchModel(Model):
-    """A network in PyTorch: half precision and channels last on a GPU, fp32 on a CPU."""
+    """A network in PyTorch, channels last on a GPU; in half precision there if `precision` is "auto"."""
 
     name: ClassVar[str] = "torch"
-    extra: ClassVar[str | None] = "torch"
 
-    def __init__(self, module: Any, device: str, half: bool, metadata: dict[str, Any]) -> None:
+    def __init__(self, module: Any, device: str, half: bool, input_shape: _AnySize, metadata: Metadata) -> None:
         import torch
 
-        self._module, self._half = module, half
+        self._torch = torch
+        self._module = module
+        self._half = half
         # Ultralytics' heads remember the anchors of the last input's shape, so two threads may not share a call.
         self._lock = threading.Lock()
-        self._torch = torch
         self.device = device
         self.batches = device != "cpu"
-        self.input_shape = (None, 3, None, None)
+        self.input_shape = input_shape
         self.metadata = metadata
 
     @classmethod
     def reads(cls, path: Path) -> bool:
-        """Any .pt or .pth file."""
+        """Any .pt, .pth or .torchscript file."""
         return path.suffix.lower() in (".pt", ".pth", ".torchscript") and path.is_file()
 
     @classmethod
     def load(cls, path: Path, device: str, precision: Precision) -> Self:
-        """Load a TorchScript module, or an Ultralytics checkpoint through Ultralytics in its safe mode."""
+        """Load a TorchScript module, or an Ultralytics checkpoint through Ultralytics, running no code from either."""
         try:
             import torch
         except ImportError as error:
             raise MissingExtra(".pt weights", "torch") from error
         where = _device(device)
+        module, input_shape, metadata = _torchscript(path) if _is_torchscript(path) else _ultralytics(path)
         half = where != "cpu" and precision == "auto"
-        metadata: dict[str, Any] = {}
-        if _is_torchscript(path):
-            try:
-                module = torch.jit.load(str(path), map_location=where).eval()
-            except Exception as error:
-                raise not_a_network(path, "a TorchScript network", error) from error
-        else:
-            module, metadata = _ultralytics(path)
-        module = module.to(where, memory_format=torch.channels_last) if where != "cpu" else module
-        return cls(module.half() if half else module.float(), where, half, metadata)
+        module = module.to(where, torch.half if half else torch.float)
+        if where != "cpu":
+            module = module.to(memory_format=torch.channels_last)
+        return cls(module.eval(), where, half, input_shape, metadata)
 
     @classmethod
     def probe(cls) -> list[Probe]:
@@ -74,37 +73,37 @@ class TorchModel(Model):
         for device in ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]:
             try:
                 x = torch.ones(2, 2, device=device)
-                name = (
-                    torch.cuda.get_device_name(device) if device != "cpu" else torch.backends.cpu.get_cpu_capability()
+                works = bool((x + x == 2).all())
+                what = (
+                    torch.backends.cpu.get_cpu_capability() if device == "cpu" else torch.cuda.get_device_name(device)
                 )
-                found.append(Probe(device, bool((x + x == 2).all()), f"{name}, {torch.__version__}"))
+                found.append(Probe(device, works, f"{what}, {torch.__version__}"))
             except Exception as error:
-                found.append(Probe(device, False, " ".join(str(error).split())[:160]))
+                found.append(Probe(device, False, shortened(error)))
         return found
 
-    def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """All outputs for a batch that are tensors."""
+    def _infer(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         torch = self._torch
         with self._lock, torch.inference_mode():
             tensor = torch.from_numpy(batch)
             if self.device != "cpu":
-                tensor = tensor.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+                tensor = tensor.to(self.device, memory_format=torch.channels_last)
             results = self._module(tensor.half() if self._half else tensor)
+            # besides its output, a module made for training gives its raw maps, in lists and dictionaries
             tensors = results if isinstance(results, tuple | list) else [results]
-            # a training module gives its raw maps as well, in lists and dictionaries
             return [part.float().cpu().numpy() for part in tensors if isinstance(part, torch.Tensor)]
 
 
 def _device(device: str) -> str:
     import torch
 
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+        return "cuda:0" if count else "cpu"
     if device == "cpu":
         return "cpu"
     kind, _, number = device.partition(":")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind != "cuda" or not (number or "0").isdigit() or int(number or 0) >= count:
+    if kind != "cuda" or not (number or "0").isdecimal() or int(number or 0) >= count:
         there = ", ".join(["cpu", *(f"cuda:{n}" for n in range(count))])
         raise UsageError(f"PyTorch has no device '{device}' here; use --device with one of: {there}")
     return f"cuda:{number or 0}"
@@ -114,46 +113,72 @@ def _is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _ultralytics(path: Path) -> tuple[Any, dict[str, Any]]:
+def _torchscript(path: Path) -> tuple[Any, _AnySize, Metadata]:
+    """A module, and what Ultralytics' export writes beside it: the one size it was traced for."""
+    import torch
+
+    files = {"config.txt": ""}
+    try:
+        module = torch.jit.load(str(path), map_location="cpu", _extra_files=files)
+    except Exception as error:
+        raise not_a_network(path, "a TorchScript network", error) from error
+    try:
+        raw = json.loads(files["config.txt"] or "{}")
+    except ValueError:
+        raw = {}
+    metadata = Metadata.parse(raw)
+    if metadata.image_size is None or raw.get("dynamic"):
+        return module, (None, 3, None, None), metadata
+    return module, (raw.get("batch", 1), 3, *metadata.image_size), metadata
+
+
+def _ultralytics(path: Path) -> tuple[Any, _AnySize, Metadata]:
     with _offline():
         try:
-            from ultralytics.nn.tasks import load_checkpoint
+            import torch
+            from ultralytics.nn.tasks import torch_safe_load
         except ImportError as error:
             raise MissingExtra("Ultralytics weights", "torch") from error
+        safe = "safe_only" in inspect.signature(torch_safe_load).parameters
+        if not safe or not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+            # without these two they would run whatever code the file contains
+            raise UsageError(f"this Ultralytics or PyTorch is too old to load {path} safely; update both")
         try:
-            # an absolute path, because Ultralytics would look a bare name up on its servers
-            module, _ = load_checkpoint(str(path.resolve()), device="cpu", fuse=True)
+            checkpoint, _ = torch_safe_load(str(path.resolve()), safe_only=True)
+            module = (checkpoint.get("ema") or checkpoint["model"]).float().fuse()
+            arguments = checkpoint.get("train_args") or {}
+            raw = {
+                "names": module.names,
+                "task": getattr(module, "task", None) or arguments.get("task", ""),
+                "imgsz": arguments.get("imgsz"),
+                "stride": int(max(module.stride)),
+            }
         except Exception as error:
             raise not_a_network(path, "an Ultralytics checkpoint", error) from error
-    arguments = getattr(module, "args", None) or {}
-    return module, {
-        "names": module.names,
-        "stride": int(max(module.stride)),
-        "imgsz": arguments.get("imgsz", 640) if isinstance(arguments, dict) else 640,
-        "task": getattr(module, "task", "detect"),
-    }
+    return module, (None, 3, None, None), Metadata.parse(raw)
 
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Ultralytics must not install packages, ask servers, run code from a pickle, or print."""
-    settings = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "ULTRALYTICS_SAFE_LOAD": "1"}
+    """Ultralytics may not ask servers, install packages or print. It looks at these when it is first imported."""
+    settings = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     logger = logging.getLogger("ultralytics")
-    level = logger.level
+    logger.addFilter(_silent)
     try:
-        with suppress(ImportError):  # it sets its own level when it is first imported
-            importlib.import_module("ultralytics.utils")
-        logger.setLevel(logging.ERROR)
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(_silent)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _silent(_record: logging.LogRecord) -> bool:
+    return False

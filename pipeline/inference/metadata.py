@@ -1,0 +1,54 @@
+"""Metadata: what the file of a network says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What is known of a network, in the words of Ultralytics' exports; the default where the file says nothing.
+
+    Attributes:
+        names: of the classes, by number.
+        task: what it was trained for: "detect", "segment", "classify" ...
+        image_size: (height, width) it was trained or exported for.
+        stride: the sides of its input are multiples of this.
+    """
+
+    names: tuple[str, ...] = ()
+    task: str = ""
+    image_size: tuple[int, int] | None = None
+    stride: int = 32
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Metadata:
+        """From whatever a file holds; values that make no sense are as if they were not there.
+
+        >>> Metadata.parse({"names": {0: "person", 1: "car"}, "imgsz": [384, 640], "stride": "?"})
+        Metadata(names=('person', 'car'), task='', image_size=(384, 640), stride=32)
+        """
+        size = raw.get("imgsz")
+        sides = size if isinstance(size, list | tuple) else [size, size]
+        return cls(
+            _names(raw.get("names")),
+            str(raw.get("task", "")),
+            (sides[0], sides[1]) if len(sides) == 2 and all(map(_positive, sides)) else None,
+            raw["stride"] if _positive(raw.get("stride")) else cls().stride,
+        )
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _names(raw: Any) -> tuple[str, ...]:
+    if isinstance(raw, list | tuple):
+        return tuple(map(str, raw))
+    if not isinstance(raw, Mapping):
+        return ()
+    by_number = {str(number): str(name) for number, name in raw.items()}  # JSON has the numbers as text
+    names = [by_number.get(str(number)) for number in range(len(by_number))]
+    return tuple(name for name in names if name is not None) if None not in names else ()
