@@ -57,7 +57,7 @@ class Recording:
         self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         self._start: float | None = None
         self._last = -1
-        self._first_decoded = 0
+        self._first_decoded = self._last_decoded = 0
         self._span = max(1, round(_TICKS / fps))
         self._broken = False
         codec = _encoder()
@@ -142,15 +142,21 @@ class Recording:
             for packet in packets:
                 packet.duration = self._span
                 self._first_decoded = min(self._first_decoded, packet.dts)
+                self._last_decoded = packet.dts
             if packets and frame is None:
-                # MP4 adds up the steps between decoding times, which run ahead of the times of showing; with the
-                # last step chosen so, the sum is when the last frame ends
-                step = self._last + self._span - (packets[-1].dts - self._first_decoded)
-                packets[-1].duration = max(step, self._span)
+                packets[-1].duration = self._last_step()
             self._file.mux(packets)
         except OSError as error:
             self._broken = True
             raise cannot_write(self._path, error) from error
+
+    def _last_step(self) -> int:
+        """Ticks from the last packet's decoding to the end.
+
+        MP4 adds up the steps between decoding times, which run ahead of the times of showing; with the last step
+        chosen so, the sum is when the last frame ends.
+        """
+        return max(self._span, self._last + self._span - (self._last_decoded - self._first_decoded))
 
     def _put_index_in_front(self) -> None:
         import av
@@ -167,6 +173,9 @@ class Recording:
                 for packet in fragments.demux(given):
                     if packet.dts is not None:
                         packet.stream = kept
+                        # FFmpeg 7 reads no durations from fragments, and players drop frames without
+                        last = packet.dts == self._last_decoded
+                        packet.duration = self._last_step() if last else self._span
                         plain.mux(packet)
             partial.replace(self._path)
         except OSError as error:  # most likely there is no room for a second copy
