@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,7 +64,8 @@ def nms(
     # OpenCV moves each class out of reach of the others by the largest coordinate: that holds for positive ones.
     # In ms for 60 / 240 / 1200 boxes: OpenCV 0.02 / 0.1 / 2.0, a NumPy loop over the boxes kept 0.3 / 1.4 / 18.7.
     xywh = np.concatenate([xyxy[:, :2] - xyxy.min(), xyxy[:, 2:] - xyxy[:, :2]], axis=1).astype(np.float64)
-    kept = cv2.dnn.NMSBoxesBatched(xywh, scores, class_id.astype(np.int32), 0.0, threshold)
+    suppress: Any = cv2.dnn.NMSBoxesBatched  # its type stub knows of lists only
+    kept = suppress(xywh, scores, class_id.astype(np.int32), 0.0, threshold)
     return np.asarray(kept, np.int64)[:limit]
 
 

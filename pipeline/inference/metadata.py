@@ -30,7 +30,7 @@ class Metadata:
         >>> Metadata.parse({"names": {0: "person", 1: "car"}, "imgsz": [384, 640], "stride": "?"})
         Metadata(names=('person', 'car'), task='', image_size=(384, 640), stride=32)
         """
-        size = raw.get("imgsz")
+        size: Any = raw.get("imgsz")
         sides = size if isinstance(size, list | tuple) else [size, size]
         return cls(
             _names(raw.get("names")),
