@@ -1,0 +1,1 @@
+"""A filmed-looking street scene with exact ground truth, composed from two photographs."""
