@@ -33,8 +33,9 @@ class NanoDet(Head):
     overlap: ClassVar[float] = 0.6
     layout: ClassVar[str] = "(1, cells, classes + 4 bins)"
 
-    def __init__(self, classes: int, strides: tuple[int, ...]) -> None:
+    def __init__(self, classes: int, bins: int, strides: tuple[int, ...]) -> None:
         self.classes: int | None = classes
+        self._bins = bins
         self._strides = strides
 
     @classmethod
@@ -45,8 +46,9 @@ class NanoDet(Head):
         _, rows, columns = shapes[0]
         classes = len(metadata.names or coco.NAMES)
         for strides in _ORIGINS:
-            if rows == cells(size, strides) and (columns - classes) in [4 * bins for bins in _BINS]:
-                return cls(classes, strides)
+            for bins in _BINS:
+                if (rows, columns) == (cells(size, strides), classes + 4 * bins):
+                    return cls(classes, bins, strides)
         return None
 
     def decode(self, outputs: Sequence[NDArray[np.float32]], size: tuple[int, int], threshold: float) -> Candidates:
@@ -56,10 +58,10 @@ class NanoDet(Head):
         best = scores.max(axis=1)
         rows = np.flatnonzero(best > threshold)
         places, strides = (part[rows] for part in grid(size, self._strides))
-        logits = table[rows, self.classes :].reshape(len(rows), 4, -1)
+        logits = table[rows, self.classes :].reshape(len(rows), 4, self._bins)
         weights = np.exp(logits - logits.max(axis=2, keepdims=True))
-        bins = np.arange(logits.shape[2], dtype=np.float32)
-        sides = (weights * bins).sum(axis=2) / weights.sum(axis=2) * strides
+        distances = np.arange(self._bins, dtype=np.float32)
+        sides = (weights * distances).sum(axis=2) / weights.sum(axis=2) * strides
         start = (places + _ORIGINS[self._strides]) * strides
         xyxy = np.concatenate([start - sides[:, :2], start + sides[:, 2:]], axis=1, dtype=np.float32)
         return Candidates(xyxy, best[rows], scores[rows].argmax(axis=1))

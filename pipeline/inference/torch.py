@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import threading
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,7 +123,9 @@ def _torchscript(path: Path) -> tuple[Any, _AnySize, Metadata]:
 
     files = {"config.txt": ""}
     try:
-        module = torch.jit.load(str(path), map_location="cpu", _extra_files=files)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # TorchScript is on its way out, its files are not
+            module = torch.jit.load(str(path), map_location="cpu", _extra_files=files)
     except Exception as error:
         raise not_a_network(path, "a TorchScript network", error) from error
     try:
