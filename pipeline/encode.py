@@ -24,6 +24,7 @@ _TICKS = 60_000
 
 # Seconds between key frames: how far a player has to go back when it seeks, and what a killed run may lose.
 _KEY_INTERVAL = 2.0
+_KEY_FRAMES = 250  # at most: files with uneven timing claim any rate
 
 # The best first. Some builds of FFmpeg have no x264, for its licence.
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")
@@ -74,11 +75,11 @@ class Recording:
             )
         except OSError as error:
             raise cannot_write(path, error) from error
-        stream = self._file.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        stream = self._file.add_stream(codec, rate=Fraction(max(1.0, fps)).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = *self._size, "yuv420p"
         context = stream.codec_context
         context.time_base = stream.time_base = Fraction(1, _TICKS)
-        context.gop_size = max(1, round(_KEY_INTERVAL * fps))
+        context.gop_size = max(1, min(_KEY_FRAMES, round(_KEY_INTERVAL * fps)))
         # players take BT.709 for high definition and BT.601 below where a file does not say; ours says the same
         hd = self._size[1] >= 720
         self._matrix = "ITU709" if hd else "ITU601"
@@ -90,7 +91,7 @@ class Recording:
             context.bit_rate = round(0.1 * self._size[0] * self._size[1] * fps)
         self._stream = stream
         # left alone, swscale truncates, which darkens every colour by up to 3 of 255 (at 1080p 4.6 ms against 6.8);
-        # PyAV 14 cannot ask for better
+        # older PyAV cannot ask for better
         exact = getattr(Interpolation, "ACCURATE_RND", None)
         self._rounding = None if exact is None else Interpolation.BILINEAR | exact
 
@@ -178,7 +179,7 @@ class Recording:
                         packet.duration = self._last_step() if last else self._span
                         plain.mux(packet)
             partial.replace(self._path)
-        except OSError as error:  # most likely there is no room for a second copy
+        except (OSError, av.error.FFmpegError) as error:  # most likely there is no room for a second copy
             with suppress(OSError):
                 partial.unlink()
             logger.warning("%s plays, but stays a fragmented MP4: %s", self._path, error.strerror)

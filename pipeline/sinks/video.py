@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -60,9 +61,8 @@ class Video(FileSink):
 
     def close(self) -> None:
         """Complete all files."""
-        try:
+        with ExitStack() as each:  # one that cannot be completed does not keep the others from it
+            each.callback(super().close)
+            each.callback(self._rates.clear)
             while self._recordings:
-                self._recordings.popitem()[1].finish()
-        finally:
-            self._rates.clear()
-            super().close()
+                each.callback(self._recordings.popitem()[1].finish)

@@ -281,6 +281,29 @@ def test_an_unwritable_place_found_late_is_one_line(tmp_path: Path) -> None:
         sink.close()
 
 
+def test_one_broken_file_does_not_harm_the_others(tmp_path: Path) -> None:
+    sink = Video(path=tmp_path / "{source}" / "out.mp4")
+    sink.open()
+    for source in ("a", "b", "c"):
+        sink.begin(info(source))
+        sink.write(Frame(picture(0), source))
+    (tmp_path / "b").rmdir()
+    with pytest.raises(FramechainError, match=r"b/out\.mp4: No such file or directory"):
+        sink.close()
+    assert [len(decoded(tmp_path / source / "out.mp4")[0]) for source in ("a", "c")] == [1, 1]
+
+
+@pytest.mark.parametrize("fps", [None, 0.01, 0.5, 29.97, 1000.0, 90_000.0])
+def test_any_claimed_rate_will_do(fps: float | None, tmp_path: Path) -> None:
+    sink = Video(path=tmp_path / "out.mp4")
+    sink.open()
+    sink.begin(info("street", fps))
+    for index in range(30):
+        sink.write(Frame(picture(index), "street", index, index / 10))
+    sink.close()
+    assert decoded(tmp_path / "out.mp4")[0] == pytest.approx([n / 10 for n in range(30)], abs=1e-3)
+
+
 class Browser:
     """Chromium, headless, driven over WebDriver's HTTP protocol."""
 
