@@ -33,7 +33,7 @@ _LONGEST_TEXT = 40
 class Annotate(Stage):
     """Sets `frame.canvas`: boxes, ids, classes, scores, trails and texts drawn on a copy of the image.
 
-    Draws tracks where a tracker works, else detections. Tracks that are out of sight for the moment are dashed
+    Draws tracks where a tracker works, else detections. Tracks that are out of sight for a moment are dashed
     and dimmer. Sizes follow the frame's, down to the smallest letters that can be read; labels that would cover
     each other are moved or shortened, to the id at last.
     """
@@ -42,6 +42,7 @@ class Annotate(Stage):
     provides = frozenset({"canvas"})
 
     trail: float = Field(2.0, ge=0, le=60, description="seconds of a track's path that are drawn; 0 draws none")
+    lost: float = Field(0.5, ge=0, description="seconds that a track out of sight is still drawn, dashed")
     scores: bool = Field(True, description="write confidences into labels")
     hud: bool = Field(False, description="write source, time and number of objects into the top left corner")
     scale: float = Field(1.0, gt=0, le=10, description="size of lines and letters relative to the automatic one")
@@ -66,9 +67,10 @@ class Annotate(Stage):
     def _draw(self, frame: Frame) -> None:
         memory = self._memories.setdefault(frame.source, _Memory())
         memory.update(frame, self.trail)
-        tracks, lost = frame.tracks, frame.tracks.lost()
+        lost = frame.tracks.lost()
+        lost = lost[lost.since_seen <= self.lost]
         # nearer objects, lower in the picture, are drawn over farther ones and get their labels first
-        seen = self._tracks(frame, tracks) if memory.tracked else self._detections(frame)
+        seen = self._tracks(frame, frame.tracks) if memory.tracked else self._detections(frame)
         things = sorted([*self._tracks(frame, lost), *seen], key=lambda thing: (not thing.lost, thing.xyxy[3]))
 
         sheet = _Sheet(frame.image.copy(order="C"), self.scale, self._tags)
@@ -81,6 +83,7 @@ class Annotate(Stage):
             sheet.head((frame.source, _clock(frame.timestamp), f"{len(seen)} objects"))
         carriers = {thing.track: thing for thing in things if thing.track}
         texts = [(text, carriers.get(text.track_id or 0)) for text in frame.texts]
+        texts = [(text, carrier) for text, carrier in texts if carrier or text.track_id is None]
         for text, carrier in texts:
             if carrier is None:
                 drawing.box(sheet.canvas, text.xyxy, _PAPER, max(1, sheet.thickness // 2))
@@ -104,7 +107,13 @@ class Annotate(Stage):
             labels = ((name, f"{score:.2f}"), (name,), (f"#{track}",))
             colour = self._tags.colour(track)
             things.append(
-                _Thing(xyxy, drawing.dimmed(colour) if lost else colour, labels[lost or not self.scores :], track, lost)
+                _Thing(
+                    xyxy,
+                    drawing.dimmed(colour) if lost else colour,
+                    labels[2 if lost else not self.scores :],
+                    track,
+                    lost,
+                )
             )
         return things
 
