@@ -27,8 +27,8 @@ def test_a_class_that_is_called_a_number() -> None:
     [("persn", "did you mean 'person'"), (80, "a number below 80"), ("99", "below 80"), ("²", "there are"), (-1, "-1")],
 )
 def test_a_class_that_does_not_exist(asked: str | int, cure: str) -> None:
-    with pytest.raises(UsageError, match="yolo.pt knows no class") as error:
-        class_ids([asked], coco.NAMES, "yolo.pt")
+    with pytest.raises(UsageError, match="yolo knows no class") as error:
+        class_ids([asked], coco.NAMES, "yolo")
     assert cure in str(error.value)
 
 

@@ -74,10 +74,11 @@ def test_yolov8() -> None:
     size = (64, 96)
     table = np.random.default_rng(0).uniform(0, 1, (4 + 3, cells(size, (8, 16, 32)))).astype(np.float32)
     table[:4] *= 60
-    expected = []
-    for column in table.T:
-        if column[4:].max() > 0.9:
-            expected.append((centred(column), float(column[4:].max()), int(column[4:].argmax())))
+    expected = [
+        (centred(column), float(column[4:].max()), int(column[4:].argmax()))
+        for column in table.T
+        if column[4:].max() > 0.9
+    ]
     check(head("yolov8", (1, *table.shape), size).decode([table], size, 0.9), expected)
 
 
