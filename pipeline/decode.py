@@ -94,12 +94,13 @@ class Decoder:
         self.frame_count: int | None = self._stream.frames or None
         self.missing = 0
         self._last_time = 0.0
-        self._clock = _Clock(self._stream.time_base or Fraction(1), 1 / (rate or Fraction(25)))
+        self._clock = _Clock(self._stream.time_base or Fraction(1), rate or Fraction(25))
 
         self._pictures = self._all_pictures()
         self._first = next(self._pictures, None)
         if self._first is None:
             raise NoVideo("holds no picture that can be decoded")
+        self._orientation = _orientation(self._first.frame)
         self.height, self.width = self.image(self._first).shape[:2]
 
     @property
@@ -124,7 +125,10 @@ class Decoder:
             frame, format="bgr24", src_color_range=frame.color_range, dst_color_range="JPEG", threads=1
         )
         image = np.asarray(converted.to_ndarray(), np.uint8)
-        return np.ascontiguousarray(_upright(image, frame))
+        if self._orientation is not None:
+            transposed, rows, columns = self._orientation
+            image = (image.transpose(1, 0, 2) if transposed else image)[::rows, ::columns]
+        return np.ascontiguousarray(image)
 
     def close(self) -> None:
         """Close the container."""
@@ -311,29 +315,33 @@ class _Clock:
     """Media time from pts: from 0, never decreasing, gaps filled from the rate.
 
     Args:
-        unit: seconds of one tick. step: seconds of one frame, for pictures without a pts.
+        unit: seconds of one tick. rate: frames a second, for pictures without a pts.
     """
 
-    def __init__(self, unit: Fraction, step: Fraction) -> None:
+    def __init__(self, unit: Fraction, rate: Fraction) -> None:
         self._unit = unit
-        self._step = step
-        self._origin: Fraction | None = None  # time of pts 0
-        self._last: Fraction | None = None
-        self._index = 0
+        self._rate = rate
+        self._origin: int | None = None  # pts at time 0
+        self._anchor = (0, 0.0)  # place and time of the last picture with a pts
+        self._last = 0.0
 
     def time(self, pts: int | None, index: int) -> float:
         """Seconds of the picture at place `index`."""
-        # Fractions (2 µs each), so that frame 70 at 25 fps is at 2.8 s and not at 2.8000000000000003.
-        now = expected = (self._last or 0) + (index - self._index) * self._step
-        if pts is not None:
-            if self._origin is None:
-                self._origin = expected - pts * self._unit
-            now = self._origin + pts * self._unit
-            if self._last is not None and now < self._last - _RESTART:
-                self._origin = expected - pts * self._unit
-                now = expected
-        self._last, self._index = max(now, self._last or Fraction(0)), index
-        return float(self._last)
+        if pts is None:
+            place, time = self._anchor
+            now = time + (index - place) * self._rate.denominator / self._rate.numerator
+        else:
+            now = self._since_origin(pts)
+            if self._origin is None or now < self._last - _RESTART:
+                self._origin = pts - round(self.time(None, index) / self._unit)
+                now = self._since_origin(pts)
+            self._anchor = (index, now)
+        self._last = max(now, self._last)
+        return self._last
+
+    def _since_origin(self, pts: int) -> float:
+        # Integers up to the one division, so that frame 70 at 25 fps is at 2.8 s and not at 2.8000000000000003.
+        return (pts - (self._origin or 0)) * self._unit.numerator / self._unit.denominator
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -388,14 +396,15 @@ def _rate(stream: VideoStream) -> Fraction | None:
     return None
 
 
-def _upright(image: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
-    """Turn and mirror as the container asks: x' = ax + cy, y' = bx + dy, in 16.16 fixed point, right angles only."""
+def _orientation(frame: VideoFrame) -> tuple[bool, int, int] | None:
+    """What the container asks for to show the picture upright: whether to transpose it, then steps of rows and columns.
+
+    It gives x' = ax + cy, y' = bx + dy in fixed point. Right angles and mirroring are supported.
+    """
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return image
+        return None
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
-    if abs(b) > abs(a):
-        image, flip_x, flip_y = image.transpose(1, 0, 2), c < 0, b < 0
-    else:
-        flip_x, flip_y = a < 0, d < 0
-    return image[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+    transposed = abs(b) > abs(a)
+    x, y = (c, b) if transposed else (a, d)
+    return transposed, -1 if y < 0 else 1, -1 if x < 0 else 1

@@ -39,20 +39,20 @@ class DecodedSource(SteppedSource):
         """
         from av import FFmpegError
 
-        if self._decoder is None:
+        decoder = self._decoder
+        if decoder is None:
             raise FramechainError(f"source '{self.name}' is read before it is opened; call open() first")
         try:
-            self._picture = self._decoder.next()
+            picture = self._picture = decoder.next()
         except FFmpegError as error:
             # "from None": FFmpeg's message holds the address with its password.
             raise self._failure(error) from None
-        for reason, count in (("corrupt", self._decoder.corrupt), ("missing", self._decoder.missing)):
-            if count:
-                self._dropped[reason] = count
-        if self._picture is None:
+        if decoder.corrupt or decoder.missing:
+            self._count(decoder)
+        if picture is None:
             return None
-        timestamp = self._timestamp(self._picture)
-        return Moment(self._picture.index, timestamp, self._captured_at(timestamp))
+        timestamp = self._timestamp(picture)
+        return Moment(picture.index, timestamp, self._captured_at(timestamp))
 
     def retrieve(self) -> NDArray[np.uint8]:
         """Convert it."""
@@ -68,3 +68,8 @@ class DecodedSource(SteppedSource):
 
     def _timestamp(self, picture: Picture) -> float:
         return picture.timestamp
+
+    def _count(self, decoder: Decoder) -> None:
+        for reason, count in (("corrupt", decoder.corrupt), ("missing", decoder.missing)):
+            if count:
+                self._dropped[reason] = count
