@@ -23,6 +23,7 @@ from pipeline.stage import Stage
 # Mean and deviation of ImageNet, RGB, 0..255: what re-identification networks are trained with.
 _IMAGENET = Normalisation(rgb=True, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 _PERSON = (256, 128)  # height, width: the input of person re-identification networks that take any size
+_OTHER_TASKS = ("classify", "detect", "obb", "pose", "segment")  # Ultralytics' words; probabilities look like vectors
 _AT_ONCE = 128  # crops a call: bounds memory on a crowded frame
 
 
@@ -91,6 +92,10 @@ class _Embedder:
 
     def __init__(self, model: Model, weights: Path) -> None:
         self.model = model
+        if model.metadata.task in _OTHER_TASKS:
+            raise UsageError(
+                f"{weights} is made to {model.metadata.task}, not to embed; give a re-identification network"
+            )
         height, width = model.input_shape[2:]
         self._size = (height or _PERSON[0], width or _PERSON[1])
         try:
