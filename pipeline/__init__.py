@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.sink import Sink as Sink
     from pipeline.source import Source as Source
     from pipeline.source import SourceInfo as SourceInfo
+    from pipeline.source import create_source as create_source
     from pipeline.source import open_source as open_source
     from pipeline.stage import Stage as Stage
     from pipeline.stages.annotate import Annotate as Annotate
@@ -44,6 +45,7 @@ _HOMES = {
     "Text": "pipeline.text",
     "Track": "pipeline.stages.track",
     "UsageError": "pipeline.errors",
+    "create_source": "pipeline.source",
     "open_source": "pipeline.source",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -40,7 +41,7 @@ def kind(uri: str) -> Kind:
         return "webcam"
     path = local_path(uri)
     if path is not None:
-        images = path.is_dir() or path.suffix.lower() in IMAGES or is_glob(path)
+        images = os.path.isdir(path) or path.suffix.lower() in IMAGES or is_glob(path)
         return "images" if images else "video"
     word = scheme(uri)
     return "test" if word == "test" else "stream" if word in STREAMS else ""
@@ -71,7 +72,7 @@ def local_path(uri: str) -> Path | None:
 
 def is_glob(path: Path) -> bool:
     """Whether `path` is a pattern; a file whose name merely holds brackets is not."""
-    return glob.has_magic(str(path)) and not path.exists()
+    return glob.has_magic(str(path)) and not os.path.exists(path)
 
 
 def redacted(text: str) -> str:
@@ -96,7 +97,7 @@ def host_id(uri: str) -> str:
 def does_not_exist(path: Path) -> str:
     """One line for a path that is not there, with the most similar name in its folder."""
     folder = path.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return f"'{path}' does not exist, nor does the folder '{folder}'; check the path"
     try:
         names = sorted(entry.name for entry in folder.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -215,7 +216,7 @@ def schema() -> dict[str, Any]:
         return own
 
     def entries(registry: Registry[C]) -> dict[str, Any]:
-        components = {name: described(kind) for name, kind in registry.items()}
+        components = {name: described(kind) for name, kind in registry.kinds()}
         named = [
             {"type": "object", "properties": {name: options}, "required": [name], "additionalProperties": False}
             for name, options in components.items()
@@ -223,7 +224,7 @@ def schema() -> dict[str, Any]:
         return {"type": "array", "items": {"anyOf": [{"enum": list(components)}, *named]}}
 
     source_options = {}
-    for _, kind in sources.items():
+    for _, kind in sources.kinds():
         source_options.update(described(kind).get("properties", {}))
     source = {
         "type": "object",
@@ -297,7 +298,7 @@ def _split_by_source(sink: Sink) -> None:
 
 
 def _check_outputs(chain: Chain) -> None:
-    inputs = {Path(source.uri).resolve(): source.uri for source in chain.sources if Path(source.uri).is_file()}
+    inputs = {Path(source.uri).resolve(): source.uri for source in chain.sources if os.path.isfile(source.uri)}
     outputs: dict[Path, str] = {}
     for sink in chain.sinks:
         path = getattr(sink, "path", None)

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.errors import MissingExtra
 from pipeline.inference.model import runtimes
 from pipeline.ocr.engine import engines
-from pipeline.source import open_source
+from pipeline.source import create_source, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,14 @@ def _encode_and_decode() -> str:
 
     with tempfile.TemporaryDirectory(prefix="framechain-doctor-") as folder:
         path = Path(folder) / "try.mp4"
-        scene, sink = open_source("test:320x240@25,frames=10"), Video(path=path)
+        scene, sink = create_source("test:320x240@25,frames=10"), Video(path=path)
         sink.open()
         sink.begin(scene.open())
         for frame in scene:
             sink.write(frame)
         sink.close()
-        count = sum(1 for _ in open_source(str(path)))
+        with open_source(str(path)) as written:
+            count = sum(1 for _ in written)
         if count != 10:
             raise RuntimeError(f"10 frames were written and {count} came back")
         return f"10 frames written and read, {path.stat().st_size} bytes"

@@ -14,7 +14,7 @@ from pipeline.frame import Frame
 from pipeline.intake import Entry, Intake, Item
 from pipeline.metrics import Metrics, Snapshot
 from pipeline.sink import Sink
-from pipeline.source import Source, SourceInfo
+from pipeline.source import Source, SourceInfo, create_source
 from pipeline.stage import Stage, check_chain
 from pipeline.workers import Control, Crew, Fan, Inbox, Outbox, read_source, write_sink
 
@@ -32,11 +32,12 @@ class Pipeline:
     them hold a few frames. Frames of a source stay in order. `run()` does it all; `start()`, `wait()`, `stop()`
     and `abort()` are its parts; iterating gives the finished frames. A pipeline runs once.
 
-        for frame in Pipeline([VideoFile(uri="street.mp4")], [Detect(weights="yolo11n.onnx"), Track()]):
+        for frame in Pipeline(["street.mp4"], [Detect(weights="yolo11n.onnx"), Track()]):
             print(frame.index, frame.tracks.id)
 
     Args:
-        sources, stages, sinks: not opened yet; the pipeline opens and closes them.
+        sources: uris, or sources that are not opened yet.
+        stages, sinks: not opened yet; the pipeline opens and closes all parts.
         keep_going: count a frame on which a stage or sink fails, leave it out, and go on.
         queue: frames that may wait before each part; before one that takes batches, two batches may.
         staleness: seconds that a frame of a live source may wait before it is dropped.
@@ -46,13 +47,13 @@ class Pipeline:
         infos: the sources as opened, ids made unique.
 
     Raises:
-        UsageError: the chain does not fit together (see `check_chain`).
+        UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri.
         ValueError: there is no source.
     """
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[Source | str],
         stages: Sequence[Stage] = (),
         sinks: Sequence[Sink] = (),
         *,
@@ -65,7 +66,8 @@ class Pipeline:
         check_chain(stages, [(sink.name, sink.requires) for sink in sinks])
         self.metrics = Metrics()
         self.infos: list[SourceInfo] = []
-        self._sources, self._stages, self._sinks = list(sources), list(stages), list(sinks)
+        self._sources = [create_source(source) if isinstance(source, str) else source for source in sources]
+        self._stages, self._sinks = list(stages), list(sinks)
         self._queue = queue
         self._control = Control(self.metrics, keep_going)
         self._intake = Intake(queue, staleness, self.metrics.lost)

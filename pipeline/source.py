@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 from typing_extensions import Self
 
+from pipeline.address import redacted
 from pipeline.component import Component
 from pipeline.errors import UsageError
 from pipeline.frame import Frame
@@ -171,15 +172,24 @@ def source_for(uri: str) -> type[Source]:
     Raises:
         UsageError: nothing reads it; the message lists what can be read.
     """
-    kinds = [kind for _, kind in sources.items()]
+    kinds = [kind for _, kind in sources.kinds()]
     kinds.sort(key=lambda kind: kind.__module__.startswith("pipeline."))
     for kind in kinds:
         if kind.matches(uri):
             return kind
     raise UsageError(
-        f"'{uri}' is no source; give a video file, a folder or glob of images, a webcam number, "
+        f"'{redacted(uri)}' is no source; give a video file, a folder or glob of images, a webcam number, "
         f"an rtsp:// or http:// address, - for standard input, or test:"
     )
+
+
+def create_source(uri: str | int, **options: Any) -> Source:
+    """The source that reads `uri`, not opened; `options` are the fields of that kind of source.
+
+    Raises:
+        UsageError: nothing reads it.
+    """
+    return source_for(str(uri))(uri=str(uri), **options)
 
 
 def open_source(uri: str | int, **options: Any) -> Source:
@@ -192,6 +202,6 @@ def open_source(uri: str | int, **options: Any) -> Source:
     Raises:
         UsageError, FramechainError: as `source_for` and `Source.open`.
     """
-    source = source_for(str(uri))(uri=str(uri), **options)
+    source = create_source(uri, **options)
     source.open()
     return source

@@ -90,6 +90,6 @@ def _check_provided(who: str, requires: frozenset[str], provided: set[str]) -> N
     missing = sorted(requires - provided)
     if not missing:
         return
-    givers = [name for name, kind in stages.items() if missing[0] in kind.provides]
+    givers = [name for name, kind in stages.kinds() if missing[0] in kind.provides]
     cure = f"put '{givers[0]}' before it" if givers else "no installed stage provides that"
     raise UsageError(f"{who} needs {' and '.join(missing)}, which nothing before it provides; {cure}")

@@ -5,7 +5,7 @@ python samples/count_people.py street.mp4 --weights yolo11n.onnx
 
 import argparse
 
-from pipeline import Detect, Pipeline, Track, open_source
+from pipeline import Detect, Pipeline, Track
 
 parser = argparse.ArgumentParser(description="Count the people in a video.")
 parser.add_argument("source")
@@ -14,6 +14,6 @@ arguments = parser.parse_args()
 
 people = set()
 stages = [Detect(weights=arguments.weights, classes=["person"]), Track()]
-for frame in Pipeline([open_source(arguments.source)], stages):
+for frame in Pipeline([arguments.source], stages):
     people.update(frame.tracks.id.tolist())
 print(f"{len(people)} people")

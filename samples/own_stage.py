@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from pipeline import Detect, Frame, Pipeline, Stage, Track, open_source
+from pipeline import Detect, Frame, Pipeline, Stage, Track
 
 
 class Loitering(Stage):
@@ -36,4 +36,4 @@ parser.add_argument("--weights", required=True)
 arguments = parser.parse_args()
 
 chain = [Detect(weights=arguments.weights, classes=["person"]), Track(), Loitering()]
-print(Pipeline([open_source(arguments.source)], chain).run().fps, "FPS")
+print(Pipeline([arguments.source], chain).run().fps, "FPS")

@@ -1,7 +1,9 @@
 """What all tests share: where the real data is, and libraries kept offline."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,3 +21,13 @@ def data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no test data at {path}; set FRAMECHAIN_TEST_DATA")
     return path
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
+    """Where everything a test may need is installed, a skip hides a hole: FRAMECHAIN_NO_SKIP makes it a failure."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("FRAMECHAIN_NO_SKIP") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {call.excinfo.value if call.excinfo else report.longrepr}"

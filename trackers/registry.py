@@ -80,7 +80,7 @@ class Registry(Generic[T]):
         """Every name that `load` takes, sorted; plugins are named without being imported."""
         return sorted({*self._own, *self._plugins})
 
-    def items(self) -> Iterator[tuple[str, type[T]]]:
+    def kinds(self) -> Iterator[tuple[str, type[T]]]:
         """Every name with its class, sorted; plugins that cannot be loaded are left out."""
         for name in self.names():
             try:

@@ -88,7 +88,7 @@ class ChainFlags:
     def _set_everywhere(self, document: Document) -> None:
         """Options that several stages have."""
         here = document.names("stages")
-        for name, kind in stages.items():
+        for name, kind in stages.kinds():
             if name not in here:
                 continue
             if self.device is not None and "device" in kind.model_fields:

@@ -72,7 +72,7 @@ class ImageFolder(SteppedSource):
 
 
 def _listed(where: Path) -> list[Path]:
-    if where.is_dir():
+    if os.path.isdir(where):
         try:
             paths = [path for path in where.iterdir() if path.suffix.lower() in IMAGES and path.is_file()]
         except OSError as error:
@@ -81,7 +81,7 @@ def _listed(where: Path) -> list[Path]:
             ) from error
         if not paths:
             raise UsageError(f"the folder '{where}' holds no images (jpg, png, bmp, tif, webp ...); give another one")
-    elif where.exists():
+    elif os.path.exists(where):
         paths = [where]
     elif glob.has_magic(str(where)):
         paths = [path for name in glob.glob(str(where), recursive=True) if (path := Path(name)).is_file()]
