@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,4 +55,6 @@ def exported(weights: Path, folder: Path, **options: object) -> Path:
     folder.mkdir(parents=True)
     copy = folder / weights.name
     copy.write_bytes(weights.read_bytes())
-    return Path(ultralytics.YOLO(copy).export(simplify=False, device="cpu", verbose=False, **options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what tracing has to say of their code
+        return Path(ultralytics.YOLO(copy).export(device="cpu", verbose=False, **options))

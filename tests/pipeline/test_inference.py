@@ -43,9 +43,8 @@ def network(path: Path, kind: str, batch: int | str = "n") -> Path:
             return x.mean((2, 3))
 
     script = torch.jit.trace(Averages(), torch.zeros(1, 3, 4, 4))
-    torch.jit.save(
-        script, str(path / "averages.pt"), {"config.txt": '{"names": {"0": "person", "1": "car"}, "stride": 16}'}
-    )
+    config = '{"names": {"0": "person", "1": "car"}, "stride": 16}'
+    torch.jit.save(script, str(path / "averages.pt"), {"config.txt": config})
     return path / "averages.pt"
 
 
@@ -244,7 +243,11 @@ assert model.metadata.names[0] == "person", model.metadata
 
 
 def test_the_interface_imports_no_runtime() -> None:
-    program = "import sys, pipeline.stages.detect, pipeline.stages.embed; print({'torch', 'openvino', 'onnxruntime'} & set(sys.modules))"
+    program = """
+import sys
+import pipeline.stages.detect, pipeline.stages.embed
+print({"torch", "openvino", "onnxruntime"} & set(sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
     assert issubclass(runtimes.load("onnxruntime"), Model)
