@@ -11,7 +11,7 @@ WEIGHTS ?= ../shared/data/weights/nanodet_g.onnx
 .PHONY: demo test lint clean
 
 demo: $(VENV)/demo.installed out/street.mp4
-	$(BIN)/framechain run out/street.mp4 --weights $(WEIGHTS) --classes person,bus,car,truck \
+	$(BIN)/framechain run out/street.mp4 --config configs/street.yaml --weights $(WEIGHTS) \
 		--video out/demo.mp4 --jsonl out/demo.jsonl --mot out/demo.txt --report out/demo.json
 
 out/street.mp4: samples/render_street.py $(VENV)/demo.installed
