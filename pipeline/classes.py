@@ -16,7 +16,7 @@ def class_ids(asked: Sequence[str | int], names: Sequence[str], owner: str) -> N
 
     Args:
         asked: names or numbers.
-        names: all classes, by number.
+        names: all classes, by number; if empty, there are numbers only and any will do.
         owner: whose classes they are, for the message.
 
     Raises:
@@ -33,9 +33,11 @@ def class_ids(asked: Sequence[str | int], names: Sequence[str], owner: str) -> N
         key = str(one).strip().lower()
         if key in by_name:
             found += by_name[key]
-        elif key.isdecimal() and int(key) < len(names):
+        elif key.isdecimal() and (not names or int(key) < len(names)):
             found.append(int(key))
+        elif key.isdecimal():
+            raise UsageError(f"{owner} knows no class {one}; give a number below {len(names)}")
         else:
-            cure = f"; give a number below {len(names)}" if key.isdecimal() else nearest(key, by_name)
+            cure = nearest(key, by_name) if names else "; give classes by number, it has no names"
             raise UsageError(f"{owner} knows no class '{one}'{cure}")
     return np.array(found, np.int64)

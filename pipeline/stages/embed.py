@@ -82,9 +82,7 @@ class Embed(Stage):
     def _wanted(self, detections: Detections) -> NDArray[np.bool_]:
         if not self.classes or not len(detections):
             return np.ones(len(detections), np.bool_)
-        # a detector without names has numbers only
-        names = detections.names or [str(number) for number in range(int(detections.class_id.max()) + 1)]
-        return np.isin(detections.class_id, class_ids(self.classes, names, "the detector before embed"))
+        return np.isin(detections.class_id, class_ids(self.classes, detections.names, "the detector before embed"))
 
 
 class _Embedder:

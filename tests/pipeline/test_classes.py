@@ -14,6 +14,12 @@ def test_names_and_numbers() -> None:
     assert class_ids([], coco.NAMES, "it").tolist() == []
 
 
+def test_without_names_there_are_numbers_only() -> None:
+    assert class_ids([7, "3"], (), "it").tolist() == [7, 3]
+    with pytest.raises(UsageError, match="by number"):
+        class_ids(["car"], (), "it")
+
+
 def test_a_name_that_several_classes_have_means_all_of_them() -> None:
     assert class_ids(["car"], ["car", "bus", "Car"], "it").tolist() == [0, 2]
 
