@@ -155,7 +155,7 @@ def check_image_input(path: Path, shapes: Sequence[Sequence[Any]]) -> None:
     """
     shape = shapes[0] if len(shapes) == 1 else ()
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
-        there = ", ".join(str(tuple(sides)) for sides in shapes)
+        there = ", ".join(str(tuple(sides)) for sides in shapes) or "none"
         raise UsageError(f"{path} does not take images: its inputs are {there}, not one (N, 3, H, W); give another")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import Any, ClassVar
+from xml.etree import ElementTree
 
 import numpy as np
 import yaml
@@ -49,15 +50,16 @@ class OpenVinoModel(Model):
             raise UsageError(f"OpenVINO has no device '{device}' here; use --device auto or one of: {there}")
         # Left alone, OpenVINO computes in bf16 where the processor can: faster, and boxes move by up to a pixel.
         hints = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_PRECISION_HINT": "f32"} if precision == "fp32" else {})
-        file = _network_file(path)
+        file = _network_file(path) or path
         try:
+            _check_root(file)
             network = core.read_model(str(file))
             shapes = [feed.get_partial_shape() for feed in network.inputs]
             compiled = core.compile_model(network, target, hints)
         except Exception as error:
             raise not_a_network(path, "an OpenVINO network", error) from error
         check_image_input(path, [[_side(side) for side in shape] for shape in shapes])
-        return cls(compiled, target, _metadata((file or path).with_name("metadata.yaml")))
+        return cls(compiled, target, _metadata(file.with_name("metadata.yaml")))
 
     @classmethod
     def probe(cls) -> list[Probe]:
@@ -93,6 +95,14 @@ def _network_file(path: Path) -> Path | None:
         return path if path.suffix.lower() == ".xml" else None
     files = list(path.glob("*.xml"))
     return files[0] if len(files) == 1 else None
+
+
+def _check_root(file: Path) -> None:
+    """OpenVINO tries what it does not know as a network of every other kind, and their readers print."""
+    _, root = next(ElementTree.iterparse(file, events=("start",)))
+    version = root.get("version", "")
+    if root.tag != "net" or not version.isdecimal() or int(version) < 10:
+        raise ValueError(f"it starts with <{root.tag} version='{version}'>, not with <net> of version 10 or later")
 
 
 def _side(side: Any) -> int | None:
