@@ -20,7 +20,7 @@ from pipeline.frame import Frame
 from pipeline.ocr.characters import Characters
 from pipeline.ocr.consensus import Reading, consensus
 from pipeline.ocr.engine import Engine, Line, engines
-from pipeline.ocr.quality import Quality
+from pipeline.ocr.quality import LINE_SIDE, OBJECT_SIDE, Quality
 from pipeline.stage import Stage
 from pipeline.text import Text
 from trackers.registry import UnknownName, nearest
@@ -34,7 +34,7 @@ LEAST_SIDE_OF_OBJECT = 64  # pixels; the plate on a smaller vehicle is under 8 p
 WIDEST_SQUARE = 1.5  # width by height; a plate that is squarer has two lines, which have to be located first
 # plates read without a mistake in vehicle-sized crops, and time relative to 640, at 320: 25 of 33, 0.4; 480: 28, 0.6;
 # 640: 29, 1; 960: 27, 1.9; in whole frames at 640: 13 of 17; 960: 13; 1280: 14; 1600: 14
-SIZE_OF_CROPS = 640
+SIZE_OF_CROPS = 640  # at least; a larger crop is not shrunk unless it is larger than a frame would be
 SIZE_OF_FRAMES = 1280
 
 
@@ -109,7 +109,7 @@ class ReadText(Stage):
         ge=64,
         le=4096,
         description="pixels of the longer side at which text is searched for; more finds smaller text, slower; "
-        "if empty: 640 for tracks, 1280 for frame and region",
+        "if empty: that of the crop within 640 and 1280 for tracks, 1280 for frame and region",
     )
     allow: str = Field("", description="characters that texts may hold, such as A-Z0-9; if empty: all")
     pattern: str | None = Field(None, description="regular expression that a whole text must match, else it is dropped")
@@ -249,7 +249,8 @@ class ReadText(Stage):
         if min(x2 - x1, y2 - y1) < least:
             return None
         crop = image[y1:y2, x1:x2]
-        return _Crop(crop, Quality.of(crop), box, (x1, y1), locate or x2 - x1 < WIDEST_SQUARE * (y2 - y1))
+        locate = locate or x2 - x1 < WIDEST_SQUARE * (y2 - y1)
+        return _Crop(crop, Quality.of(crop, OBJECT_SIDE if locate else LINE_SIDE), box, (x1, y1), locate)
 
     def _read(self, crop: _Crop, carrier: _Carrier) -> None:
         carrier.quality = crop.quality.best_of(carrier.quality)
@@ -265,7 +266,8 @@ class ReadText(Stage):
     def _lines(self, image: NDArray[np.uint8], locate: bool) -> list[Line]:
         """The lines of an image, of allowed characters only, that are certain enough."""
         assert self._engine is not None
-        size = self.size or (SIZE_OF_CROPS if self.on == "tracks" else SIZE_OF_FRAMES)
+        own = min(max(SIZE_OF_CROPS, *image.shape[:2]), SIZE_OF_FRAMES) if self.on == "tracks" else SIZE_OF_FRAMES
+        size = self.size or own
         found = self._engine.read(image, size) if locate else self._engine.read_line(image)
         kept = [(self._characters.keep(Reading(line.text, line.confidences)), line.xyxy) for line in found]
         return [
