@@ -23,6 +23,15 @@ M = TypeVar("M", bound=BaseModel)
 Key = tuple[str | int, ...]
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe, with YAML 1.2's booleans: only true and false are, so that `on: tracks` has the key "on"."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  the name and form are PyYAML's
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 class Settings(BaseModel):
     """How the engine runs a chain."""
 
@@ -77,10 +86,10 @@ class Document:
             raise UsageError(f"cannot read the configuration {path}: {reason}; give a YAML file") from error
         lines: dict[Key, int] = {}
         try:
-            node = yaml.compose(text, yaml.SafeLoader)
+            node = yaml.compose(text, _Loader)
             if node is not None:
                 _note_lines(node, (), lines, path, set())
-            data = yaml.safe_load(text)
+            data = yaml.load(text, _Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -47,6 +47,13 @@ def test_a_file_becomes_components_with_its_options(tmp_path: Path) -> None:
     assert [str(sink.path) for sink in chain.sinks] == ["out.jsonl", "tracks-{source}.txt"]  # type: ignore[attr-defined]
 
 
+def test_only_true_and_false_are_booleans(tmp_path: Path) -> None:
+    """YAML 1.1 takes on, off, yes, no, y and n for booleans, as keys too."""
+    chain = Document.read(written(tmp_path, "stages: [read_text: {on: frame}]\nkeep_going: false\n")).build()
+    assert chain.stages[0].on == "frame"  # type: ignore[attr-defined]
+    assert chain.settings.keep_going is False
+
+
 def test_flags_lie_over_the_file(tmp_path: Path) -> None:
     document = Document.read(written(tmp_path, CHAIN))
     document.set("stages", "detect", "confidence", 0.7)
