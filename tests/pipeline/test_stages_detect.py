@@ -59,10 +59,12 @@ def checkpoint(data: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same network in every format, for any size and for 640×640 only."""
+    """The same network in every format, for any size and for 640×640 only; its int8 form, and NanoDet."""
     folder = tmp_path_factory.mktemp("weights")
     return {
         "pt": checkpoint,
+        "nanodet": checkpoint.with_name("nanodet_g.onnx"),
+        "openvino-int8": checkpoint.with_name("yolo11n_int8_openvino_model"),
         "onnx": exported(checkpoint, folder / "a", format="onnx", simplify=False, dynamic=True),
         "openvino": exported(checkpoint, folder / "b", format="openvino", dynamic=True),
         "onnx-640": exported(checkpoint, folder / "c", format="onnx", simplify=False),
@@ -117,7 +119,7 @@ def test_the_boxes_are_those_of_ultralytics(
         assert ours.names == coco.NAMES
 
 
-@pytest.mark.parametrize("kind", ["pt", "onnx", "openvino"])
+@pytest.mark.parametrize("kind", ["pt", "onnx", "openvino", "nanodet", "openvino-int8"])
 def test_the_bytes_do_not_depend_on_batches_and_workers(
     kind: str, weights: dict[str, Path], mixed: list[Image]
 ) -> None:
