@@ -13,7 +13,8 @@ parser.add_argument("--weights", required=True)
 arguments = parser.parse_args()
 
 people = set()
-stages = [Detect(weights=arguments.weights, classes=["person"]), Track()]
+# a false alarm makes one person too many, a faint glimpse of a real one is seen better in the next frame
+stages = [Detect(weights=arguments.weights, classes=["person"], confidence=0.5), Track()]
 for frame in Pipeline([arguments.source], stages):
     people.update(frame.tracks.id.tolist())
 print(f"{len(people)} people")
