@@ -52,7 +52,7 @@ class TorchModel(Model):
     @classmethod
     def load(cls, path: Path, device: str, precision: Precision) -> Self:
         """Load a TorchScript module, or an Ultralytics checkpoint through Ultralytics, running no code from either."""
-        torch = _torch()
+        torch = import_torch()
         where = _device(device)
         module, input_shape, metadata = _torchscript(path) if _is_torchscript(path) else _ultralytics(path)
         half = where != "cpu" and precision == "auto"
@@ -62,7 +62,7 @@ class TorchModel(Model):
     @classmethod
     def probe(cls) -> list[Probe]:
         """Add two matrices on every device."""
-        torch = _torch()
+        torch = import_torch()
         found = []
         for device in ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]:
             try:
@@ -170,7 +170,7 @@ def _contained() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _torch() -> Any:
+def import_torch() -> Any:
     """PyTorch; raises MissingExtra without it."""
     # OpenMP's idle threads spin unless told not to before it is loaded. They take the cores from whatever runs at the
     # same time: YOLO11n at 640×480 with two threads on two busy cores took 327 ms, without spinning 105.

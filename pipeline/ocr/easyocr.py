@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MissingExtra
+from pipeline.inference.torch import import_torch
 from pipeline.ocr.engine import Engine
 
 LINE_HEIGHT = 64  # pixels, of the lines that EasyOCR's recognizers were trained on
@@ -25,9 +26,9 @@ class EasyOCREngine(Engine):
     def __init__(self, threads: int = 0) -> None:
         if not all(map(importlib.util.find_spec, ("easyocr", "easyocr_en_models"))):
             raise MissingExtra("EasyOCR and its weights", "easyocr")
+        torch = import_torch()
         import easyocr
         import easyocr_en_models
-        import torch
 
         if threads:
             torch.set_num_threads(threads)
