@@ -11,7 +11,7 @@ LARGER = 1.2  # of area: a tenth more pixels in each direction
 SHARPER = 1.5  # of sharpness
 NOT_SMALLER = 0.8  # of area: a crop that shrank looks sharper than it reads
 LINE_SIDE = 128  # pixels of the longer side at which the sharpness of a line of text is measured
-# The same for an object that is searched for text, whose letters are a small part of it: at 128 pixels a bus that comes to
+# The same for an object searched for text, whose letters are a small part of it: at 128 pixels a bus that comes to
 # a stop gets no sharper, at 512 nearly twice as sharp (2868 to 2845, and 419 to 803, on the sample video).
 OBJECT_SIDE = 512
 
