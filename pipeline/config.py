@@ -270,7 +270,9 @@ def _options(entry: Any) -> Any:
 
 def _first(error: ValidationError, model: type[BaseModel]) -> tuple[Key, str]:
     """Key and message of the first of pydantic's errors, in our words."""
-    detail = error.errors(include_url=False, include_context=False, include_input=True)[0]
+    details = error.errors(include_url=False, include_context=False, include_input=True)
+    # a misspelt option is often the one that then is missing; told first, it explains both
+    detail = next((one for one in details if one["type"] == "extra_forbidden"), details[0])
     key = tuple(detail["loc"])
     if detail["type"] == "extra_forbidden":
         return key, f"there is no such option{nearest(str(key[-1]), model.model_fields)}"

@@ -26,7 +26,7 @@ class Histogram:
     >>> for millisecond in range(1, 101):
     ...     times.add(millisecond / 1000)
     >>> round(times.quantile(0.5), 3), round(times.quantile(0.99), 2), times.count
-    (0.05, 0.1, 100)
+    (0.049, 0.1, 100)
     """
 
     __slots__ = ("_counts", "count", "max", "total")

@@ -5,6 +5,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 # Ultralytics looks for updates and installs packages by itself unless told not to.
@@ -12,6 +13,19 @@ os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# rtsp_server.py runs under the system's Python, which has GStreamer; the doctest collector would import it here.
+collect_ignore = ["pipeline/rtsp_server.py"]
+
+_PRINT_OPTIONS = np.get_printoptions()
+
+
+@pytest.fixture(autouse=True)
+def _print_options() -> Generator[None, None, None]:
+    """Ultralytics changes how NumPy prints arrays when it is imported, and doctests come after."""
+    yield
+    np.set_printoptions(**_PRINT_OPTIONS)
 
 
 @pytest.fixture(scope="session")
