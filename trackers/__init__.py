@@ -1,4 +1,4 @@
-"""Multi-object trackers on NumPy and SciPy. `from trackers import DeepSORT; DeepSORT().update(xyxy, scores, class_ids)`."""
+"""Multi-object trackers on NumPy and SciPy: `from trackers import DeepSORT; DeepSORT().update(xyxy, scores)`."""
 
 from __future__ import annotations
 

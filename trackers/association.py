@@ -111,12 +111,13 @@ def assign(rows: Indices, cols: Indices, cost: Floats, unmatched: float) -> Indi
         return candidates
     chosen = [alone.nonzero()[0]]
     tangled = (~alone).nonzero()[0]
-    chosen += [group[_solve(rows[group], cols[group], cost[group], unmatched)] for group in _groups(rows, cols, tangled)]
+    groups = _groups(rows, cols, tangled)
+    chosen += [group[_solve(rows[group], cols[group], cost[group], unmatched)] for group in groups]
     return np.asarray(candidates[np.sort(np.concatenate(chosen))])
 
 
 def _groups(rows: Indices, cols: Indices, tangled: Indices) -> list[Indices]:
-    """Split pairs into groups that share neither rows nor columns; one group where splitting costs more than it saves."""
+    """Pairs split into groups that share neither rows nor columns; one where splitting does not pay."""
     r, c = np.unique(rows[tangled], return_inverse=True)[1], np.unique(cols[tangled], return_inverse=True)[1]
     height, width = int(r.max()) + 1, int(c.max()) + 1
     if height * width <= _DENSE:

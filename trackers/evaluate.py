@@ -5,6 +5,7 @@ TrackEval reads a fixed tree of folders; here its metrics get arrays, prepared b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +136,7 @@ def _on_distractor(there: MotRows, similarity: NDArray[np.float64]) -> NDArray[n
 def _by_frame(rows: MotRows, last: int) -> list[MotRows]:
     order = np.argsort(rows.frame, kind="stable")
     bounds = np.searchsorted(rows.frame[order], np.arange(1, last + 2))
-    return [rows[order[first:end]] for first, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [rows[order[first:end]] for first, end in itertools.pairwise(bounds)]
 
 
 def _renumbered(ids: Iterable[NDArray[np.int64]]) -> tuple[list[NDArray[np.int64]], int]:

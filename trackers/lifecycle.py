@@ -53,7 +53,7 @@ class Records(Columns):
     def hit(self, rows: Indices, seen: Observed, cols: Indices, now: float) -> None:
         """Tracks `rows` were seen as detections `cols`.
 
-        The class is a running majority weighted by score (Boyer and Moore 1981): one flickering frame does not change it.
+        The class is a running majority weighted by score (Boyer and Moore 1981): one flickering frame changes nothing.
         """
         score, found = seen.scores[cols], seen.class_ids[cols]
         support = self.support[rows] + np.where(found == self.class_id[rows], score, -score)
@@ -96,11 +96,15 @@ class KalmanTracker(Tracker):
 
     def _hit(self, rows: Indices, seen: Observed, cols: Indices, now: float) -> None:
         """Tracks `rows` were seen as detections `cols`."""
+        if not len(rows):
+            return
         self._motion.correct(self._model, rows, self._model.encode(seen.xyxy[cols]))
         self._records.hit(rows, seen, cols, now)
 
     def _born(self, seen: Observed, cols: Indices, now: float) -> None:
         """Detections `cols` start new tracks, the last rows of every table."""
+        if not len(cols):
+            return
         self._records.extend(Records.start(seen, cols, now))
         self._motion.extend(KalmanFilters.start(self._model, self._model.encode(seen.xyxy[cols])))
 

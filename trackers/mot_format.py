@@ -57,7 +57,8 @@ def read(path: str | PathLike[str]) -> MotRows:
         OSError: the file cannot be read.
         ValueError: a line is not of this format; the message names file and line.
     """
-    rows = [_numbers(path, number, line) for number, line in enumerate(Path(path).read_text().splitlines(), 1) if line.strip()]
+    lines = enumerate(Path(path).read_text().splitlines(), 1)
+    rows = [_numbers(path, number, line) for number, line in lines if line.strip()]
     if not rows:
         return MotRows()
     table = np.array([row[:7] for row in rows])
@@ -77,7 +78,7 @@ def _numbers(path: str | PathLike[str], number: int, line: str) -> list[float]:
     if not 6 <= len(values) <= 10:
         raise ValueError(f"{path}, line {number}: {len(values)} columns instead of 6 to 10")
     if not np.isfinite(values).all() or values[0] < 1 or values[0] != int(values[0]) or values[1] != int(values[1]):
-        raise ValueError(f"{path}, line {number}: frame (from 1) and id must be whole, all numbers finite: {line[:60]!r}")
+        raise ValueError(f"{path}, line {number}: frame (from 1) and id must be whole, all finite: {line[:60]!r}")
     return values if len(values) > 6 else [*values, 1.0]
 
 

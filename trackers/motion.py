@@ -13,7 +13,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +137,7 @@ class XYAH(MotionModel):
 
     def _variance(self, position: Floats, factor: float, fixed: float) -> Floats:
         height = position[:, 3:] * factor
-        return height * height * self._scaled + fixed * fixed * self._fixed
+        return np.asarray(height * height * self._scaled + fixed * fixed * self._fixed)
 
     def process_variance(self, position: Floats) -> tuple[Floats, Floats]:
         """As the class says."""
@@ -221,11 +220,11 @@ class KalmanFilters(Columns):
         self.pv[rows] = pv - gain_p * pv
 
 
-def squared_mahalanobis(predicted: Floats, measured: Floats, variance: Floats) -> Any:
+def squared_mahalanobis(predicted: Floats, measured: Floats, variance: Floats) -> Floats:
     """Σ innovation² / S over the last axis; the arguments broadcast.
 
     >>> float(squared_mahalanobis(np.zeros(2), np.array([3.0, 4.0]), np.array([9.0, 4.0])))
     5.0
     """
     innovation = measured - predicted
-    return (innovation * innovation / variance).sum(axis=-1)
+    return np.asarray((innovation * innovation / variance).sum(axis=-1))

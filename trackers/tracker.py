@@ -53,7 +53,7 @@ class Option:
             ValueError: it has another type or is out of bounds.
         """
         fits = isinstance(value, int | float if self.type is float else self.type)
-        if not fits or (isinstance(value, bool) and self.type is not bool) or value != value:
+        if not fits or (isinstance(value, bool) and self.type is not bool) or str(value) == "nan":
             raise ValueError(f"option '{self.name}' must be {_article(self.type)}, not {value!r}")
         if self.type in (int, float) and not self.low <= value <= self.high:
             bounds = f"at least {self.low:g}" if self.high == math.inf else f"in {self.low:g}..{self.high:g}"
@@ -124,7 +124,7 @@ class Observed:
         if vectors.ndim != 2 or len(vectors) != len(rows):
             raise ValueError(f"features for {len(rows)} rows came as {vectors.shape}; they must be ({len(rows)}, D)")
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(length > 0, length, 1)
+        return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
 
 
 class Tracker(ABC):
@@ -132,7 +132,7 @@ class Tracker(ABC):
 
     Options are keyword arguments of the constructor, checked for name, type and bounds however a tracker is
     made. A subclass documents each under `Args:` in its docstring, declares bounds as
-    `Annotated[float, Range(0, 1)]`, and implements `_step`, `reset`, `state_dict` and `load_state_dict` (calling these).
+    `Annotated[float, Range(0, 1)]`, and implements `_step`, `reset`, `state_dict` and `load_state_dict` (these called).
 
     Attributes:
         name: what it is called in YAML and on the command line.
@@ -195,12 +195,13 @@ class Tracker(ABC):
             xyxy, scores, class_ids = _unpacked(xyxy)
         seen = self._usable(xyxy, scores, class_ids, features)
         now, dt = self._clock(timestamp)
+        tracks = self._step(seen, now, dt, frame)
         self._now = now
-        return self._step(seen, now, dt, frame)
+        return tracks
 
     @abstractmethod
     def _step(self, seen: Observed, now: float, dt: float, frame: NDArray[np.uint8] | None) -> Tracks:
-        """Advance all tracks to `now`, `dt` >= 0 seconds after the last call, and match what was seen."""
+        """Advance all tracks to `now`, `dt` >= 0 seconds after `self._now` (None in the first frame), and match."""
 
     def _clock(self, timestamp: float | None) -> tuple[float, float]:
         if timestamp is None:
@@ -211,9 +212,7 @@ class Tracker(ABC):
         if self._now is None:
             return now, 0.0
         if now < self._now:
-            raise ValueError(
-                f"time goes backwards, from {self._now:.6g} s to {now:.6g} s; call reset() to start again"
-            )
+            raise ValueError(f"time goes backwards, from {self._now:.6g} s to {now:.6g} s; call reset() to start again")
         return now, now - self._now
 
     def _usable(
