@@ -1,0 +1,66 @@
+"""The track stage: one tracker a source, options checked early."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from pipeline import Detections, Frame, Track
+
+IMAGE = np.zeros((480, 640, 3), np.uint8)
+
+
+def frame(source: str, index: int, x: float) -> Frame:
+    boxes = np.array([[x, 100, x + 40, 220]], np.float32)
+    found = Detections(boxes, np.array([0.9], np.float32), np.array([0]), names=("person",))
+    return Frame(IMAGE, source, index, index / 10, detections=found)
+
+
+def test_ids_of_two_sources_are_their_own_whatever_the_batch() -> None:
+    def run(batch: int) -> list[tuple[str, int, list[int]]]:
+        stage, out = Track(), []
+        frames = [frame(source, n, 5.0 * n) for n in range(12) for source in ("a", "b")]
+        for start in range(0, len(frames), batch):
+            part = frames[start : start + batch]
+            stage.process(part)
+            out += [(one.source, one.index, one.tracks.id.tolist()) for one in part]
+        return out
+
+    alone = run(1)
+    assert {ids[0] for _, _, ids in alone if ids} == {1}, "both begin at 1"
+    assert run(7) == alone
+
+
+def test_a_source_that_ended_starts_anew_and_leaves_the_others_alone() -> None:
+    stage = Track()
+    for n in range(5):
+        stage.process([frame("a", n, 5.0 * n), frame("b", n, 5.0 * n)])
+    stage.forget("a")
+    again, other = frame("a", 0, 300.0), frame("b", 5, 25.0)
+    stage.process([again, other])
+    assert again.tracks.id.tolist() == [1]
+    assert other.tracks.id.tolist() == [1]
+    stage.forget("never seen")
+
+
+def test_features_reach_the_tracker() -> None:
+    stage = Track()
+    for n in range(5):
+        one = frame("a", n, 5.0 * n)
+        one.detections = one.detections.with_features(np.eye(4, dtype=np.float32)[:1])
+        stage.process([one])
+    assert one.tracks.id.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tracker": "deepsrt"}, "did you mean 'deepsort'"),
+        ({"options": {"max_cost": 1}}, "no option 'max_cost'"),
+        ({"tracker": "sort", "options": {"min_hits": -1}}, "min_hits"),
+    ],
+)
+def test_wrong_options_are_refused_when_the_stage_is_made(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Track(**options)  # type: ignore[arg-type]
