@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,31 +15,32 @@ from trackers.tracker import Observed
 Indices = NDArray[np.int64]
 
 
-@dataclass
+_AT_ONCE = 256
+"""Pairs compared in one operation: their galleries of 16 x 512 numbers take 8 MiB."""
+
+
+@dataclass(init=False)
 class Galleries(Columns):
     """For each track the last `budget` appearance vectors (Wojke et al. 2017, section 2.2).
 
+    The vectors are in a pool that births and deaths do not move: copying 16 x 512 numbers of every track whenever
+    one comes or goes would cost more than the rest of the tracker.
+
     Attributes:
-        vectors: (T, budget, D) float32 unit vectors; D is 0 until the first vector is known.
-        count: (T,) how many were ever stored; the next one goes to slot `count % budget`.
+        slot: (T,) place of a track's vectors in the pool; -1 before its first one.
+        count: (T,) how many were ever stored; the next one replaces number `count % budget`.
         stored: (T,) seconds, when the last one was; -inf if none was.
     """
 
-    vectors: NDArray[np.float32]
+    slot: Indices
     count: Indices
     stored: NDArray[np.float64]
 
-    @classmethod
-    def empty(cls, tracks: int, budget: int, size: int = 0) -> Galleries:
-        """Galleries without vectors for so many tracks."""
-        return cls(np.zeros((tracks, budget, size), np.float32), np.zeros(tracks, np.int64), np.full(tracks, -np.inf))
-
-    def extend(self, other: Galleries) -> None:
-        """Append the rows of other galleries; they may be without vectors where these have some."""
-        size = max(self.vectors.shape[2], other.vectors.shape[2])
-        self._widen(size)
-        other._widen(size)
-        super().extend(other)
+    def __init__(self, tracks: int, budget: int) -> None:
+        self.slot = np.full(tracks, -1)
+        self.count = np.zeros(tracks, np.int64)
+        self.stored = np.full(tracks, -np.inf)
+        self._pool = np.zeros((0, budget, 0), np.float32)
 
     def store(self, rows: Indices, vectors: NDArray[np.float32], now: float) -> None:
         """Add one vector to the gallery of each track in `rows`, each at most once; the oldest one makes room.
@@ -45,27 +48,49 @@ class Galleries(Columns):
         Raises:
             ValueError: vectors of another length than before.
         """
-        self._widen(vectors.shape[1])
-        self.vectors[rows, self.count[rows] % self.vectors.shape[1]] = vectors
+        self._settle(rows[self.slot[rows] < 0], vectors.shape[1])
+        self._pool[self.slot[rows], self.count[rows] % self._pool.shape[1]] = vectors
         self.count[rows] += 1
         self.stored[rows] = now
+
+    def _settle(self, rows: Indices, size: int) -> None:
+        """Give tracks that have none a slot; the pool grows by doubling, to the most tracks there ever were at once."""
+        slots, budget, have = self._pool.shape
+        if have == 0:
+            have = size
+        if have != size:
+            raise ValueError(f"features have {size} numbers each; those of earlier frames had {have}")
+        free = np.setdiff1d(np.arange(slots), self.slot)
+        if len(free) < len(rows):
+            grown = np.zeros((max(2 * slots, slots + len(rows)), budget, size), np.float32)
+            if slots:
+                grown[:slots] = self._pool
+            free = np.concatenate([free, np.arange(slots, len(grown))])
+            self._pool = grown
+        self.slot[rows] = free[: len(rows)]
 
     def distance(self, rows: Indices, cols: Indices, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """(P,) smallest cosine distance, in 0..2, between vectors[cols[p]] and the gallery of track rows[p].
 
-        The galleries must not be empty.
+        Pair by pair: of all tracks and detections of a crowd only few are neighbours. The galleries must not be empty.
         """
-        tracks, position = np.unique(rows, return_inverse=True)
-        similarity = self.vectors[tracks] @ vectors.T
-        similarity[np.arange(self.vectors.shape[1]) >= self.count[tracks, None]] = -1.0
-        return np.asarray(1.0 - similarity.max(axis=1)[position, cols], np.float64)
+        nearest = np.empty(len(rows))
+        stored = np.arange(self._pool.shape[1])
+        for start in range(0, len(rows), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            similarity = np.matmul(self._pool[self.slot[rows[part]]], vectors[cols[part], :, None])[..., 0]
+            similarity[stored >= self.count[rows[part], None]] = -1.0
+            nearest[part] = similarity.max(axis=1)
+        return 1.0 - nearest
 
-    def _widen(self, size: int) -> None:
-        have = self.vectors.shape[2]
-        if have == 0 and size:
-            self.vectors = np.zeros((*self.vectors.shape[:2], size), np.float32)
-        elif have != size:
-            raise ValueError(f"features have {size} numbers each; those of earlier frames had {have}")
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """A copy of every column by name, and of the vectors."""
+        return {**super().state_dict(), "pool": self._pool.copy()}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._pool = np.array(state["pool"])
 
 
 class Vectors:

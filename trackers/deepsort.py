@@ -101,7 +101,7 @@ class DeepSORT(KalmanTracker):
 
     def _begin(self) -> None:
         super()._begin()
-        self._galleries = Galleries.empty(0, self._budget)
+        self._galleries = Galleries(0, self._budget)
 
     def _tables(self) -> dict[str, Columns]:
         return {**super()._tables(), "galleries": self._galleries}
@@ -202,7 +202,7 @@ class DeepSORT(KalmanTracker):
     def _born(self, seen: Observed, cols: Indices, now: float) -> None:
         super()._born(seen, cols, now)
         if len(cols):
-            self._galleries.extend(Galleries.empty(len(cols), self._budget))
+            self._galleries.extend(Galleries(len(cols), self._budget))
 
     def _remember(self, looks: Vectors, now: float) -> None:
         """Store the looks of the tracks seen well, each once in `gallery_period` seconds."""
@@ -210,7 +210,10 @@ class DeepSORT(KalmanTracker):
         due = now - self._galleries.stored >= self._gallery_period - LATE
         rows = ((r.det_index >= 0) & (r.score >= self._high_score) & due).nonzero()[0]
         if len(rows):
-            self._galleries.store(rows, looks.of_rows(r.det_index[rows]), now)
+            vectors = looks.of_rows(r.det_index[rows])
+            # a vector that is not finite would spoil every later comparison with the gallery
+            sound = np.isfinite(vectors).all(axis=1)
+            self._galleries.store(rows[sound], vectors[sound], now)
 
     def _shown(self) -> Mask:
         return (self._records.id > 0) & (self._records.det_index >= 0)

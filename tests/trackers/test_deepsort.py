@@ -256,3 +256,46 @@ def test_accuracy_with_public_detections(
     assert figures.MOTA >= mota
     assert figures.IDF1 >= idf1
     assert figures.HOTA >= hota
+
+
+def test_one_broken_vector_does_not_blind_the_gallery() -> None:
+    """The crossing of two people again, one look of each being NaN early on: appearance still tells them apart."""
+    looks = np.eye(8, dtype=np.float32)[:2]
+    tracker = DeepSORT()
+    ids: dict[int, set[int]] = {0: set(), 1: set()}
+    for n in range(80):
+        t = n / 10
+        x = (100 + 20 * min(t, 4) - 20 * max(t - 4, 0), 260 - 20 * min(t, 4) + 20 * max(t - 4, 0))
+        shown = [0] if 35 <= n < 45 else [0, 1]
+        features = np.full((len(shown), 8), np.nan, np.float32) if n == 20 else looks[shown]
+        tracks = tracker.update(
+            np.array([person(x[k]) for k in shown]), np.full(len(shown), 0.9), features=features, timestamp=t
+        )
+        for track_id, row in zip(tracks.id.tolist(), tracks.det_index.tolist(), strict=True):
+            ids[shown[row]].add(track_id)
+    assert [len(ids[0]), len(ids[1])] == [1, 1]
+
+
+def test_lazy_features_give_the_same_tracks_as_an_array() -> None:
+    whole, lazy, asked, total = DeepSORT(), DeepSORT(), 0, 0
+    for n, (boxes, scores, features) in enumerate(random_scene(5, frames=100)):
+        wanted: list[int] = []
+
+        def ask(rows: np.ndarray, features: np.ndarray = features, wanted: list[int] = wanted) -> np.ndarray:
+            wanted += rows.tolist()
+            return features[rows]
+
+        tracks = lazy.update(boxes, scores, features=ask, timestamp=n / 30)
+        assert same(tracks, whole.update(boxes, scores, features=features, timestamp=n / 30))
+        assert len(set(wanted)) == len(wanted), "no row is asked for twice"
+        asked, total = asked + len(wanted), total + len(boxes)
+    assert 0 < asked < 0.8 * total
+
+
+def test_galleries_stay_as_large_as_the_crowd() -> None:
+    """Thousands of people come and go; the pool of vectors holds those of a few."""
+    tracker, looks = DeepSORT(max_coast=0.5), np.eye(8, dtype=np.float32)
+    for n in range(600):
+        boxes = np.array([person(60.0 * (n % 20), 200.0 * (n // 20 % 3))])
+        tracker.update(boxes, [0.9], features=looks[[n % 8]], timestamp=n / 10)
+    assert tracker.state_dict()["galleries"]["pool"].nbytes < 64 * 16 * 8 * 4
