@@ -13,6 +13,8 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+_NAMED = 24  # of the eighty classes of COCO a line names so many
+
 
 class UnknownName(LookupError):
     """No component has this name; the message names the nearest one."""
@@ -32,7 +34,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"; there are: {', '.join(names[:_NAMED])}{more}"
 
 
 class Registry(Generic[T]):

@@ -24,6 +24,9 @@ app.command("stages")(stages.stages)
 app.add_typer(config.app, name="config")
 
 
+_COMMANDS = ("run", "bench", "doctor", "stages", "config")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the run failed, 2 a user's mistake, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -46,8 +49,11 @@ def _run(arguments: list[str]) -> int:
                 raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             return _tell(f"internal error ({reason}); run again with --debug and report what it shows", 1)
-        hint = "; see framechain --help" if not arguments else f"; see framechain {arguments[0]} --help"
-        return _tell(error.format_message().rstrip(".") + hint, getattr(error, "exit_code", 2))
+        message, code = error.format_message().strip(), int(getattr(error, "exit_code", 2))
+        if not message:  # the help was printed, as nothing was asked for
+            return code
+        command = arguments[0] if arguments[0] in _COMMANDS else ""
+        return _tell(f"{message} (see {' '.join(['framechain', *command.split(), '--help'])})", code)
     return code if isinstance(code, int) else 0
 
 

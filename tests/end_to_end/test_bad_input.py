@@ -122,3 +122,10 @@ def test_a_truncated_video_is_processed_up_to_the_damage(data: Path, nanodet: st
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.txt").stat().st_size
     assert "dropped" in done.stdout
+
+
+def test_an_unknown_command_is_one_line_and_none_is_the_help(tmp_path: Path) -> None:
+    assert "Did you mean 'run'?" in complaint(framechain("rnu", cwd=tmp_path), 2)
+    bare = framechain(cwd=tmp_path)
+    assert "Usage" in bare.stdout
+    assert bare.stderr == ""
