@@ -35,6 +35,7 @@ class Window(Sink):
     rate: float = Field(30.0, gt=0, description="most pictures shown a second, for each source")
 
     _due: dict[str, float] = PrivateAttr(default_factory=dict)
+    _appeared: set[str] = PrivateAttr(default_factory=set)
     _stopped: bool = PrivateAttr(False)
 
     def open(self) -> None:
@@ -81,12 +82,18 @@ class Window(Sink):
         self._due[frame.source] = now + 1 / self.rate
         cv2.imshow(frame.source, image)
         key = cv2.waitKey(1) & 0xFF
-        if key in _QUIT_KEYS or cv2.getWindowProperty(frame.source, cv2.WND_PROP_VISIBLE) < 1:
+        visible = cv2.getWindowProperty(frame.source, cv2.WND_PROP_VISIBLE) >= 1
+        # on a busy display a new window takes a moment to appear: only one that was there can have been closed
+        closed = not visible and frame.source in self._appeared
+        if visible:
+            self._appeared.add(frame.source)
+        if key in _QUIT_KEYS or closed:
             self._stopped = True
             raise StopRun
 
     def end(self, source: str) -> None:
         """Close the source's window."""
+        self._appeared.discard(source)
         if self._due.pop(source, None) is not None and not self._stopped:
             cv2.destroyWindow(source)
             cv2.waitKey(1)
