@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import os
+import re
 import threading
 import warnings
 import zipfile
@@ -24,6 +24,11 @@ from pipeline.inference.metadata import Metadata
 from pipeline.inference.model import Model, Precision, Probe, not_a_network, shortened
 
 _AnySize = tuple[int | None, ...]
+
+# The first to load a checkpoint by a list of what it may contain (torch.load with weights_only). `safe_only` is older,
+# but let all of `builtins` through: 8.4.66 runs an exec pickled with protocol 4. On an older PyTorch it does nothing.
+_SAFE_ULTRALYTICS = (8, 4, 67)
+_SAFE_TORCH = (2, 6)
 
 
 class TorchModel(Model):
@@ -134,13 +139,15 @@ def _ultralytics(path: Path) -> tuple[Any, _AnySize, Metadata]:
     with _contained():
         try:
             import torch
+            import ultralytics
             from ultralytics.nn.tasks import torch_safe_load
         except ImportError as error:
             raise MissingExtra("Ultralytics weights", "torch") from error
-        safe = "safe_only" in inspect.signature(torch_safe_load).parameters
-        if not safe or not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-            # without these two they would run whatever code the file contains
-            raise UsageError(f"this Ultralytics or PyTorch is too old to load {path} safely; update both")
+        if _release(ultralytics.__version__) < _SAFE_ULTRALYTICS or _release(torch.__version__) < _SAFE_TORCH:
+            raise UsageError(
+                f"Ultralytics {ultralytics.__version__} with PyTorch {torch.__version__} would run any code that {path} "
+                f"contains; run: pip install --upgrade ultralytics torch torchvision"
+            )
         try:
             checkpoint, _ = torch_safe_load(str(path.resolve()), safe_only=True)
             module = (checkpoint.get("ema") or checkpoint["model"]).float().fuse()
@@ -154,6 +161,11 @@ def _ultralytics(path: Path) -> tuple[Any, _AnySize, Metadata]:
         except Exception as error:
             raise not_a_network(path, "an Ultralytics checkpoint", error) from error
     return module, (None, 3, None, None), Metadata.parse(raw)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, to compare: (2, 6, 0) of "2.6.0+cpu"."""
+    return tuple(map(int, re.findall(r"\d+", version.split("+", maxsplit=1)[0])[:3]))
 
 
 @contextmanager

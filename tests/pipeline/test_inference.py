@@ -200,23 +200,41 @@ def test_a_runtime_that_is_not_installed(
 
 
 class Trap:
-    """Pickled, it is a call of os.mkdir."""
+    """Pickled, it is a call of the given function."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, *call: Any) -> None:
+        self.call = call
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
+        return self.call[0], self.call[1:]
 
 
 @torch_loader
-def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("function", ["os.mkdir", "builtins.exec"])
+def test_a_checkpoint_cannot_run_code(function: str, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    torch.save({"model": Trap(tmp_path / "sprung")}, tmp_path / "trap.pt")
+    sprung = tmp_path / "sprung"
+    trap = {
+        "os.mkdir": Trap(os.mkdir, str(sprung)),
+        "builtins.exec": Trap(exec, f"import os; os.mkdir({str(sprung)!r})"),
+    }[function]
+    torch.save({"model": trap}, tmp_path / "trap.pt", pickle_protocol=4)
     assert "trap.pt" in refused(tmp_path / "trap.pt")
-    assert not (tmp_path / "sprung").exists()
+    assert not sprung.exists()
     torch.load(tmp_path / "trap.pt", weights_only=False)  # the trap does work
-    assert (tmp_path / "sprung").exists()
+    assert sprung.exists()
+
+
+@torch_loader
+@pytest.mark.parametrize(("package", "version"), [("ultralytics", "8.4.66"), ("torch", "2.5.1+cpu")])
+def test_versions_that_would_run_code_are_refused(
+    package: str, version: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ultralytics")
+    monkeypatch.setattr(f"{package}.__version__", version)
+    line = refused(data / "weights" / "yolo11n.pt")
+    assert version in line
+    assert "pip install --upgrade ultralytics torch" in line
 
 
 def test_a_checkpoint_loads_in_silence_and_without_the_network(data: Path, tmp_path: Path) -> None:
