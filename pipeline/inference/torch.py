@@ -145,8 +145,8 @@ def _ultralytics(path: Path) -> tuple[Any, _AnySize, Metadata]:
             raise MissingExtra("Ultralytics weights", "torch") from error
         if _release(ultralytics.__version__) < _SAFE_ULTRALYTICS or _release(torch.__version__) < _SAFE_TORCH:
             raise UsageError(
-                f"Ultralytics {ultralytics.__version__} with PyTorch {torch.__version__} would run any code that {path} "
-                f"contains; run: pip install --upgrade ultralytics torch torchvision"
+                f"Ultralytics {ultralytics.__version__} with PyTorch {torch.__version__} would run any code in {path}; "
+                f"run: pip install --upgrade ultralytics torch torchvision"
             )
         try:
             checkpoint, _ = torch_safe_load(str(path.resolve()), safe_only=True)
