@@ -1,6 +1,6 @@
 """Turn a part of a video into an animated WebP, such as the one in the README.
 
-    python samples/animate.py out/demo.mp4 docs/demo.webp --start 4 --seconds 4
+python samples/animate.py out/demo.mp4 docs/demo.webp --start 4 --seconds 4
 """
 
 import argparse

@@ -4,7 +4,8 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -70,15 +71,24 @@ def test_length_size_and_codec(video: Path) -> None:
         assert sum(1 for _ in container.decode(stream)) == FRAMES
 
 
-def test_same_seed_same_bytes_and_another_seed_another_film(photo: np.ndarray, tmp_path: Path) -> None:
-    from street.render import render
+def test_same_seed_same_pictures_and_another_seed_another_film(
+    photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pictures as drawn: of equal pictures x264 makes other bytes now and then on a very busy machine."""
+    from street import render
 
+    drawn: dict[str, list[np.ndarray]] = {}
+
+    @contextmanager
+    def keep(path: Path, size: tuple[int, int], rate: int) -> Iterator[Callable[[np.ndarray], None]]:
+        yield lambda image: drawn.setdefault(path.stem, []).append(image.copy())
+
+    monkeypatch.setattr(render, "recorder", keep)
     for name, seed in (("one", 3), ("same", 3), ("other", 4)):
-        render(photo, tmp_path / f"{name}.mp4", 0.4, SIZE, seed)
-    one, same, other = (tmp_path / f"{name}.mp4" for name in ("one", "same", "other"))
-    np.testing.assert_array_equal(pictures(one), pictures(same))
-    np.testing.assert_array_equal(truth(one), truth(same))
-    assert not np.array_equal(pictures(one), pictures(other))
+        render.render(photo, tmp_path / f"{name}.mp4", 0.4, SIZE, seed)
+    np.testing.assert_array_equal(drawn["one"], drawn["same"])
+    np.testing.assert_array_equal(truth(tmp_path / "one.mp4"), truth(tmp_path / "same.mp4"))
+    assert not np.array_equal(drawn["one"], drawn["other"])
 
 
 def test_boxes_are_inside_and_visibility_is_a_share(video: Path) -> None:
