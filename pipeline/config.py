@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,7 +150,7 @@ class Document:
         if len(chain.sources) > 1:
             for sink in chain.sinks:
                 _split_by_source(sink)
-        _check_outputs(chain)
+        check_outputs(chain)
         check_chain(chain.stages, [(sink.name, sink.requires) for sink in chain.sinks])
         return chain
 
@@ -308,16 +307,30 @@ def _split_by_source(sink: Sink) -> None:
         sink.path = type(path)(given.with_name(f"{given.stem}-{{source}}{given.suffix}"))  # type: ignore[attr-defined]
 
 
-def _check_outputs(chain: Chain) -> None:
-    inputs = {Path(source.uri).resolve(): source.uri for source in chain.sources if os.path.isfile(source.uri)}
+def check_outputs(chain: Chain, report: Path | None = None, config: Path | None = None) -> None:
+    """Refuse outputs that would overwrite what the run reads, or one another.
+
+    Args:
+        chain: with its sources, the weights of its stages, and its sinks.
+        report: where a report is written, too. config: the file the chain was read from.
+
+    Raises:
+        UsageError: names both.
+    """
+    inputs = {Path(source.uri).resolve(): f"the source {source.uri}" for source in chain.sources if source.uri}
+    for stage in chain.stages:
+        if weights := getattr(stage, "weights", None):
+            inputs[Path(weights).resolve()] = f"the weights {weights}"
+    if config is not None:
+        inputs[config.resolve()] = f"the configuration {config}"
+    written = [(f"sink '{sink.name}'", getattr(sink, "path", None)) for sink in chain.sinks] + [("the report", report)]
     outputs: dict[Path, str] = {}
-    for sink in chain.sinks:
-        path = getattr(sink, "path", None)
+    for writer, path in written:
         if path is None:
             continue
         where = Path(path).resolve()
         if where in inputs:
-            raise UsageError(f"sink '{sink.name}' would overwrite the source {path}; give it another path")
+            raise UsageError(f"{writer} would overwrite {inputs[where]}; give it another path")
         if where in outputs:
-            raise UsageError(f"sinks '{outputs[where]}' and '{sink.name}' both write {path}; give one another path")
-        outputs[where] = sink.name
+            raise UsageError(f"{outputs[where]} and {writer} both write {path}; give one another path")
+        outputs[where] = writer

@@ -99,10 +99,13 @@ class Pipeline:
         try:
             self._open()
         except BaseException:
-            for part in reversed(self._opened):
-                part.close()
+            self._close_opened()
             self._ended.set()
             raise
+        if self._control.stopping.is_set():  # stopped while models were loaded: leave earlier results alone
+            self._close_opened()
+            self._ended.set()
+            return
         readers, workers = self._wire()
         self.metrics.start()
         for thread in (*workers, *readers):
@@ -152,6 +155,10 @@ class Pipeline:
             self.abort()
             self.join()
         self.wait()
+
+    def _close_opened(self) -> None:
+        for part in reversed(self._opened):
+            part.close()
 
     def _open(self) -> None:
         with ThreadPoolExecutor(max_workers=min(32, len(self._sources))) as pool:

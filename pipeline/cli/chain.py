@@ -67,7 +67,7 @@ class ChainFlags:
             document.add("stages", "embed", after="detect")
         if self.no_text:
             document.remove("stages", "read_text")
-        classes = [name.strip() for group in self.classes for name in group.split(",")] if self.classes else None
+        classes = [name.strip() for group in self.classes or () for name in group.split(",") if name.strip()] or None
         for stage, option, value in (
             ("detect", "weights", self.weights),
             ("embed", "weights", self.embedder),

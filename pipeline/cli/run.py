@@ -33,7 +33,7 @@ from pipeline.cli.chain import (
     Workers,
 )
 from pipeline.cli.progress import Tally, follow
-from pipeline.config import Chain
+from pipeline.config import Chain, check_outputs
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError
 from pipeline.metrics import Snapshot
@@ -85,6 +85,7 @@ def run(
     if keep_going:
         document.data["keep_going"] = True
     chain = document.build()
+    check_outputs(chain, report, config)
     if report is not None:
         check_writable(report)
     with _log_on_stderr(debug):
@@ -99,7 +100,9 @@ def _execute(chain: Chain, report: Path | None, quiet: bool) -> int:
         with _stopped_by_signals(pipeline) as received:
             pipeline.start()
             follow(pipeline, tally, quiet)
-            pipeline.wait()
+            final = pipeline.wait()
+        if not final.frames and any(source.captured for source in final.sources) and not received:
+            raise FramechainError("no frame got through the chain; the warnings above and the report say why")
         if received:
             # 128 + the signal's number is what shells expect of a program that a signal ended: 130 for Ctrl-C
             result, code = f"stopped by {received[0].name}", 128 + received[0]
@@ -118,7 +121,7 @@ def _execute(chain: Chain, report: Path | None, quiet: bool) -> int:
                 "metrics": snapshot.to_dict(),
             }
             replace_file(report, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
-        if not quiet and snapshot.frames:
+        if not quiet and any(source.captured for source in snapshot.sources):
             _conclude(tally, snapshot, chain)
     return code
 

@@ -129,3 +129,18 @@ def test_an_unknown_command_is_one_line_and_none_is_the_help(tmp_path: Path) -> 
     bare = framechain(cwd=tmp_path)
     assert "Usage" in bare.stdout
     assert bare.stderr == ""
+
+
+def test_no_output_overwrites_what_the_run_reads(nanodet: str, tmp_path: Path) -> None:
+    (tmp_path / "in.avi").write_bytes(b"precious")
+    (tmp_path / "net.onnx").write_bytes(Path(nanodet).read_bytes())
+    (tmp_path / "c.yaml").write_text("stages: [annotate]\n")
+    for arguments in (
+        ("in.avi", "--weights", nanodet, "--report", "in.avi"),
+        ("test:", "--weights", "net.onnx", "--jsonl", "net.onnx"),
+        ("test:", "--config", "c.yaml", "--report", "c.yaml"),
+    ):
+        assert "would overwrite" in complaint(framechain("run", *arguments, cwd=tmp_path), 2)
+    both = ("test:", "--weights", nanodet, "--jsonl", "same", "--report", "same")
+    assert "both write same" in complaint(framechain("run", *both, cwd=tmp_path), 2)
+    assert (tmp_path / "in.avi").read_bytes() == b"precious"

@@ -266,3 +266,15 @@ def test_errors_are_framechain_errors_with_exit_codes() -> None:
     assert issubclass(StageError, FramechainError)
     assert StageError("detect", "cam", 3, ValueError("x")).exit_code == 1
     assert StageError("detect", "cam", 3, UsageError("x")).exit_code == 2
+
+
+def test_stopping_while_models_load_begins_no_output() -> None:
+    class Slow(Call):
+        def open(self) -> None:
+            super().open()
+            pipeline.stop()
+
+    sink = Keep()
+    pipeline = Pipeline([Memory()], [Slow()], [sink])
+    assert pipeline.run().frames == 0
+    assert sink.events == ["open", "close"]
