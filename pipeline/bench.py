@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.config import Chain
 from pipeline.errors import UsageError
 from pipeline.frame import Frame
-from pipeline.metrics import Percentiles
+from pipeline.metrics import Percentiles, unique
 from pipeline.sink import Sink
 from pipeline.source import Source, SourceInfo
 from pipeline.stage import Stage
@@ -116,9 +116,9 @@ def _measure_alone(chain: Chain) -> tuple[SourceInfo, int, dict[str, float]]:
         raise UsageError(f"{info.uri} gives no frames to measure with; name another source")
     fps = {"decode": len(frames) / seconds}
     for stage in chain.stages:
-        fps[_unique(stage.name, fps)] = len(frames) / _run_stage(stage, frames)
+        fps[unique(stage.name, fps)] = len(frames) / _run_stage(stage, frames)
     for sink in chain.sinks:
-        fps[_unique(f"sink:{sink.name}", fps)] = len(frames) / _run_sink(sink, info, frames)
+        fps[unique(f"sink:{sink.name}", fps)] = len(frames) / _run_sink(sink, info, frames)
     return info, len(frames), fps
 
 
@@ -156,10 +156,6 @@ def _run_sink(sink: Sink, info: SourceInfo, frames: list[Frame]) -> float:
         return time.perf_counter() - start
     finally:
         sink.close()
-
-
-def _unique(name: str, taken: dict[str, float]) -> str:
-    return name if name not in taken else f"{name}-{sum(key.startswith(name) for key in taken) + 1}"
 
 
 @contextmanager

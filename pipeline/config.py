@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.component import Component
 from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
+from pipeline.output import PLACEHOLDER
 from pipeline.sink import Sink, sinks
 from pipeline.source import Source, source_for, sources
 from pipeline.stage import Stage, check_chain, stages
@@ -132,8 +133,11 @@ class Document:
         """Take out every stage or sink called `name`."""
         self.data[section] = [entry for entry in self._list(section) if _name(entry) != name]
 
-    def build(self) -> Chain:
+    def build(self, report: Path | None = None) -> Chain:
         """Turn the data into components and check that they fit together. Opens nothing.
+
+        Args:
+            report: where a report will be written besides; it must not collide with other files of the run.
 
         Raises:
             UsageError: one line that names file, line, key, cause and cure.
@@ -150,7 +154,7 @@ class Document:
         if len(chain.sources) > 1:
             for sink in chain.sinks:
                 _split_by_source(sink)
-        check_outputs(chain)
+        _check_outputs(chain, report, Path(self._path) if self._path else None)
         check_chain(chain.stages, [(sink.name, sink.requires) for sink in chain.sinks])
         return chain
 
@@ -205,12 +209,6 @@ class Document:
         keys = [str(part) for part in where if isinstance(part, str)]
         place = f"{self._path} line {line}, " if line is not None else (f"{self._path}: " if self._path else "")
         return UsageError(f"{place}{'.'.join(keys)}: {message}" if keys else f"{place}{message}")
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """What is wrong with the options of a component, in one line: `confidence: Input should be ...`."""
-    key, message = _first(error, model)
-    return f"{'.'.join(map(str, key))}: {message}" if key else message
 
 
 def schema() -> dict[str, Any]:
@@ -302,12 +300,12 @@ def _note_lines(node: yaml.Node, key: Key, lines: dict[Key, int], path: Path, se
 
 def _split_by_source(sink: Sink) -> None:
     path = getattr(sink, "path", None)
-    if sink.per_source and path is not None and "{source}" not in str(path):
+    if sink.per_source and path is not None and PLACEHOLDER not in str(path):
         given = Path(path)
-        sink.path = type(path)(given.with_name(f"{given.stem}-{{source}}{given.suffix}"))  # type: ignore[attr-defined]
+        sink.path = type(path)(given.with_name(f"{given.stem}-{PLACEHOLDER}{given.suffix}"))  # type: ignore[attr-defined]
 
 
-def check_outputs(chain: Chain, report: Path | None = None, config: Path | None = None) -> None:
+def _check_outputs(chain: Chain, report: Path | None, config: Path | None) -> None:
     """Refuse outputs that would overwrite what the run reads, or one another.
 
     Args:

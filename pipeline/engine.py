@@ -12,7 +12,7 @@ from dataclasses import replace
 from pipeline.channel import Aborted, Channel
 from pipeline.frame import Frame
 from pipeline.intake import Entry, Intake, Item
-from pipeline.metrics import Metrics, Snapshot
+from pipeline.metrics import Metrics, Snapshot, unique
 from pipeline.sink import Sink
 from pipeline.source import Source, SourceInfo, create_source
 from pipeline.stage import Stage, check_chain
@@ -164,14 +164,9 @@ class Pipeline:
         with ThreadPoolExecutor(max_workers=min(32, len(self._sources))) as pool:
             openings = [pool.submit(source.open) for source in self._sources]
         self._opened += self._sources
-        taken: set[str] = set()
         for opening in openings:
             info = opening.result()
-            unique, n = info.id, 2
-            while unique in taken:
-                unique, n = f"{info.id}-{n}", n + 1
-            taken.add(unique)
-            self.infos.append(replace(info, id=unique))
+            self.infos.append(replace(info, id=unique(info.id, [other.id for other in self.infos])))
         for sink in self._sinks:
             self._opened.append(sink)
             sink.open()

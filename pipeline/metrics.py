@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -244,11 +244,8 @@ class Metrics:
     def stage(self, name: str, kind: Kind, workers: int = 1) -> StageMetrics:
         """Counters for one more part; a name that is taken gets a number."""
         with self._lock:
-            taken = {stage.name for stage in self._stages}
-            unique, n = name, 2
-            while unique in taken:
-                unique, n = f"{name}-{n}", n + 1
-            self._stages.append(StageMetrics(unique, kind, workers))
+            name = unique(name, {stage.name for stage in self._stages})
+            self._stages.append(StageMetrics(name, kind, workers))
             return self._stages[-1]
 
     def source(self, source: str, unread: Counter[str]) -> None:
@@ -324,6 +321,18 @@ def _source_snapshot(source: str, account: _SourceAccount, now: float) -> Source
         dropped=dict(dropped),
         age=None if account.last is None else now - account.last,
     )
+
+
+def unique(name: str, taken: Container[str]) -> str:
+    """The name, with a number where it is taken.
+
+    >>> unique("cam", ()), unique("cam", {"cam", "cam-2"})
+    ('cam', 'cam-3')
+    """
+    numbered, n = name, 2
+    while numbered in taken:
+        numbered, n = f"{name}-{n}", n + 1
+    return numbered
 
 
 def peak_memory() -> int | None:

@@ -69,12 +69,18 @@ def _source_table(sources: list[SourceSnapshot]) -> Table:
 
 
 def _summary(snapshot: Snapshot) -> Line:
-    latency = snapshot.latency
-    memory = f", peak memory {snapshot.peak_memory / 2**20:,.0f} MiB" if snapshot.peak_memory else ""
     bottleneck = f" (bottleneck: {snapshot.bottleneck})" if snapshot.bottleneck else ""
     return Line(
         f"\n{snapshot.frames:,} frames in {snapshot.elapsed:.1f} s: {snapshot.fps:.1f} FPS, "
         f"efficiency {snapshot.efficiency:.0%}{bottleneck}\n"
+        f"{latency_line(snapshot.latency, snapshot.peak_memory)}"
+    )
+
+
+def latency_line(latency: Percentiles, peak_memory: int | None) -> str:
+    """Percentiles of the latency, and the peak memory in bytes where it is known, in words."""
+    memory = f", peak memory {peak_memory / 2**20:,.0f} MiB" if peak_memory else ""
+    return (
         f"latency ms p50 {1000 * latency.p50:.0f}, p95 {1000 * latency.p95:.0f}, p99 {1000 * latency.p99:.0f}{memory}"
     )
 

@@ -28,6 +28,7 @@ from pipeline.cli.chain import (
     Workers,
 )
 from pipeline.config import Chain
+from pipeline.report import latency_line
 
 
 def bench(
@@ -77,9 +78,7 @@ def _show(result: BenchResult) -> None:
         table.add_row(name, f"{fps:.1f}", f"{1000 / fps:.2f}", style="bold" if name == result.bottleneck else "")
     console.print(f"{result.frames} frames {result.width}×{result.height} of {result.source}, {result.rounds} rounds")
     console.print(table)
-    memory = f", peak memory {result.peak_memory / 2**20:,.0f} MiB" if result.peak_memory else ""
     console.print(
         f"chain {result.chain_fps:.1f} FPS = {result.efficiency:.0%} of its slowest part alone ({result.bottleneck})\n"
-        f"latency ms p50 {1000 * result.latency.p50:.0f}, p95 {1000 * result.latency.p95:.0f}, "
-        f"p99 {1000 * result.latency.p99:.0f}{memory}"
+        f"{latency_line(result.latency, result.peak_memory)}"
     )

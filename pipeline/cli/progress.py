@@ -29,10 +29,10 @@ class Tally(Sink):
         """Count the tracks whose id is new."""
         # ids are given in order from 1, so the highest so far tells the new ones, in constant memory
         highest = self._seen.get(frame.source, 0)
-        tracks, names = frame.tracks, frame.detections.names
+        tracks = frame.tracks
         for track_id, class_id in zip(tracks.id.tolist(), tracks.class_id.tolist(), strict=True):
             if track_id > highest:
-                name = names[class_id] if class_id < len(names) else str(class_id)
+                name = frame.detections.class_name(class_id)
                 self._objects.setdefault(frame.source, Counter())[name] += 1
                 self._seen[frame.source] = max(self._seen.get(frame.source, 0), track_id)
 
@@ -77,12 +77,13 @@ def _bar(pipeline: Pipeline, tally: Tally, console: Console) -> None:
         over = False
         while not over:
             over = pipeline.join(0.1)
-            progress.update(task, completed=pipeline.metrics.snapshot().frames, **_figures(pipeline, tally))
+            progress.update(task, **_figures(pipeline, tally))
 
 
 def _lines(pipeline: Pipeline, tally: Tally) -> None:
     while not pipeline.join(_LINE_EVERY):
-        frames, expected, figures = pipeline.metrics.snapshot().frames, _expected(pipeline), _figures(pipeline, tally)
+        expected, figures = _expected(pipeline), _figures(pipeline, tally)
+        frames = figures["completed"]
         parts = (
             f"{frames}/{expected} frames" if expected else f"{frames} frames",
             f"{figures['fps']:.1f} FPS",
@@ -99,7 +100,7 @@ def _figures(pipeline: Pipeline, tally: Tally) -> dict[str, Any]:
     if expected and snapshot.fps:
         seconds = round(max(0, expected - snapshot.frames) / snapshot.fps)
         left = f"{seconds // 60}:{seconds % 60:02d} left"
-    return {"fps": snapshot.fps, "left": left, "objects": tally.total()}
+    return {"completed": snapshot.frames, "fps": snapshot.fps, "left": left, "objects": tally.total()}
 
 
 def _expected(pipeline: Pipeline) -> int | None:

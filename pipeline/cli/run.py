@@ -33,7 +33,7 @@ from pipeline.cli.chain import (
     Workers,
 )
 from pipeline.cli.progress import Tally, follow
-from pipeline.config import Chain, check_outputs
+from pipeline.config import Chain
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError
 from pipeline.metrics import Snapshot
@@ -84,8 +84,7 @@ def run(
         document.add("sinks", "window")
     if keep_going:
         document.data["keep_going"] = True
-    chain = document.build()
-    check_outputs(chain, report, config)
+    chain = document.build(report)
     if report is not None:
         check_writable(report)
     with _log_on_stderr(debug):

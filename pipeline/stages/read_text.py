@@ -228,7 +228,7 @@ class ReadText(Stage):
             if names and wanted not in names:
                 raise UsageError(f"read_text: the detector knows no class '{wanted}'{nearest(wanted, names)}")
         for row, class_id in enumerate(tracks.class_id.tolist()):
-            class_name = names[class_id] if 0 <= class_id < len(names) else str(class_id)
+            class_name = detections.class_name(class_id)
             if self._carries_text(class_name):
                 # the detection is where the object is; the track's box is smoothed, and cuts into a plate
                 seen = int(tracks.det_index[row])

@@ -66,19 +66,6 @@ def trunk(camera: Camera, u: float, v: float, rng: np.random.Generator) -> Prop:
     return standing(camera, np.clip(colour, 0, 255), alpha.astype(np.float32), u, v, 0.60, 4.8)
 
 
-def lamp_post(camera: Camera, u: float, v: float, rng: np.random.Generator) -> Prop:
-    """A cast-iron post, dark green, with a thicker base."""
-    high, wide = 1400, 60
-    y, x = np.mgrid[:high, :wide].astype(np.float32)
-    half = 10 + 4 * (y / high) + 11 * (1 / (1 + np.exp(-(y - 1120) / 5))) + 6 * (1 / (1 + np.exp(-(y - 1360) / 3)))
-    half += 5 * np.exp(-(((y - 1105) / 9) ** 2))
-    across = np.clip((x - wide / 2) / half, -1, 1)
-    light = 0.45 + 0.25 * np.clip(across, 0, 1) + 0.9 * np.exp(-(((across - 0.72) / 0.12) ** 2))
-    colour = (light * (58 + 3 * noise(rng, (high, wide), 2)))[..., None] * np.array([0.92, 1.0, 0.88], np.float32)
-    alpha = np.clip(half - np.abs(x - wide / 2), 0, 1)
-    return standing(camera, np.clip(colour, 0, 255), alpha.astype(np.float32), u, v, 0.30, 5.0)
-
-
 def bollard(photo: Image, camera: Camera, u: float, v: float) -> Prop:
     """The bollard beside the bus in the photograph."""
     x0, y0, x1, y1 = 420, 655, 468, 764
