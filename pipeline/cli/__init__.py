@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from pipeline.cli import bench, config, doctor, run, stages
+from pipeline.cli import bench, config, doctor, evaluate, export, models, run, stages, train
 from pipeline.errors import FramechainError
 
 app = typer.Typer(
@@ -21,10 +21,14 @@ app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("stages")(stages.stages)
+app.command("export")(export.export)
 app.add_typer(config.app, name="config")
+app.add_typer(models.app, name="models")
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="eval")
 
 
-_COMMANDS = ("run", "bench", "doctor", "stages", "config")
+_COMMANDS = ("run", "bench", "doctor", "stages", "export", "config", "models", "train", "eval")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,5 @@
+"""Being written."""
+
+
+def eval_detector() -> None:
+    """Being written."""

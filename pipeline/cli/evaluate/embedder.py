@@ -1,0 +1,5 @@
+"""Being written."""
+
+
+def eval_embedder() -> None:
+    """Being written."""

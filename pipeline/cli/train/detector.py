@@ -1,0 +1,5 @@
+"""Being written."""
+
+
+def train_detector() -> None:
+    """Being written."""

@@ -1,0 +1,5 @@
+"""Being written."""
+
+
+def distil() -> None:
+    """Being written."""

@@ -1,0 +1,1 @@
+"""Train, distil, export and evaluate models; nothing else imports it."""
