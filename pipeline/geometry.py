@@ -71,12 +71,13 @@ def nms(
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """Fits an image into a network input: scaled with its aspect kept, placed, the rest padded.
+    """Fits an image into a network input: scaled, placed, the rest padded.
 
     Attributes:
         source: (height, width) of the image. target: (height, width) of the network input.
-        scale: input pixels per image pixel, the same for both sides.
+        scale: input pixels per image pixel, the same for both sides unless it is stretched.
         left, top: where the scaled image lies in the input.
+        tallness: how much more the height is scaled than the width.
     """
 
     source: tuple[int, int]
@@ -84,6 +85,7 @@ class Letterbox:
     scale: float
     left: int = 0
     top: int = 0
+    tallness: float = 1.0
 
     @classmethod
     def within(cls, source: tuple[int, int], target: tuple[int, int], centred: bool = True) -> Letterbox:
@@ -98,6 +100,12 @@ class Letterbox:
         height, width = (-(-max(1, round(side * scale)) // stride) * stride for side in source)
         return cls(source, (height, width), scale)._placed(centred)
 
+    @classmethod
+    def stretched(cls, source: tuple[int, int], target: tuple[int, int]) -> Letterbox:
+        """Fill `target` and leave nothing to pad; the image's aspect is lost."""
+        scale = target[1] / source[1]
+        return cls(source, target, scale, tallness=target[0] / source[0] / scale)
+
     def _placed(self, centred: bool) -> Letterbox:
         height, width = self.resized
         # an odd pixel of padding goes below and to the right, as in the training of Ultralytics' models
@@ -107,7 +115,8 @@ class Letterbox:
     @property
     def resized(self) -> tuple[int, int]:
         """(height, width) of the scaled image."""
-        return max(1, round(self.source[0] * self.scale)), max(1, round(self.source[1] * self.scale))
+        height, width = self.source[0] * self.scale * self.tallness, self.source[1] * self.scale
+        return max(1, round(height)), max(1, round(width))
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -124,11 +133,15 @@ class Letterbox:
 
     def forward(self, xyxy: NDArray[np.floating]) -> NDArray[np.float32]:
         """(N, 4) boxes of the image in pixels of the network input."""
-        return np.asarray(xyxy * self.scale + self._offset, np.float32)
+        return np.asarray(xyxy * self._scales + self._offset, np.float32)
 
     def back(self, xyxy: NDArray[np.floating]) -> NDArray[np.float32]:
         """(N, 4) boxes of the network input in pixels of the image, cut to it."""
-        return clip(np.asarray((xyxy - self._offset) / self.scale, np.float32), self.source[1], self.source[0])
+        return clip(np.asarray((xyxy - self._offset) / self._scales, np.float32), self.source[1], self.source[0])
+
+    @property
+    def _scales(self) -> NDArray[np.float32]:
+        return np.array([self.scale, self.scale * self.tallness] * 2, np.float32)
 
     @property
     def _offset(self) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ class NanoDet(Head):
     """One output of cells × (classes + 4 bins): scores, then the distributions of the four sides."""
 
     name: ClassVar[str] = "nanodet"
-    preprocessing: ClassVar[Preprocessing] = Preprocessing(
+    preprocessing: Preprocessing = Preprocessing(
         Normalisation(rgb=False, mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395)), centred=False, padding=0
     )
     overlap: ClassVar[float] = 0.6

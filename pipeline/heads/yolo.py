@@ -13,7 +13,7 @@ from pipeline.heads.head import Candidates, Head, Preprocessing, Shape, cells
 from pipeline.inference.metadata import Metadata
 from pipeline.normalisation import Normalisation
 
-_GRIDS = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))  # the usual ones, and those of the P6 and P2 variants
+_GRIDS = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))  # the usual one; P6, P2 and tiny variants
 _GREY = 114 / 255
 _PREPROCESSING = Preprocessing(
     Normalisation(rgb=True, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0)), centred=True, padding=_GREY
@@ -24,7 +24,7 @@ class YoloV8(Head):
     """One output of (4 + classes) × cells: box centre and size in pixels, then a score a class."""
 
     name: ClassVar[str] = "yolov8"
-    preprocessing: ClassVar[Preprocessing] = _PREPROCESSING
+    preprocessing: Preprocessing = _PREPROCESSING
     layout: ClassVar[str] = "(1, 4 + classes, cells)"
 
     def __init__(self, classes: int) -> None:
@@ -50,7 +50,7 @@ class YoloV5(Head):
     """First output of 3 × cells rows: box centre and size in pixels, objectness, then a score a class."""
 
     name: ClassVar[str] = "yolov5"
-    preprocessing: ClassVar[Preprocessing] = _PREPROCESSING
+    preprocessing: Preprocessing = _PREPROCESSING
     layout: ClassVar[str] = "(1, 3 cells, 5 + classes)"
 
     def __init__(self, classes: int) -> None:
@@ -77,7 +77,7 @@ class EndToEnd(Head):
     """One output of rows x1, y1, x2, y2, score, class, overlapping boxes already suppressed (YOLOv10, YOLO26)."""
 
     name: ClassVar[str] = "end-to-end"
-    preprocessing: ClassVar[Preprocessing] = _PREPROCESSING
+    preprocessing: Preprocessing = _PREPROCESSING
     suppressed: ClassVar[bool] = True
     layout: ClassVar[str] = "(1, boxes, 6)"
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LIBREYOLO = "libreyolo:"
+
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
@@ -16,19 +18,22 @@ class Metadata:
         task: what it was trained for: "detect", "segment", "classify" ...
         image_size: (height, width) it was trained or exported for.
         stride: the sides of its input are multiples of this.
+        head: what its outputs are, in the word of the library that made it: the class of the head for Ultralytics
+            ("RTDETRDecoder"), "libreyolo:" and the family for libreyolo ("libreyolo:yolox").
     """
 
     names: tuple[str, ...] = ()
     task: str = ""
     image_size: tuple[int, int] | None = None
     stride: int = 32
+    head: str = ""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Metadata:
         """From whatever a file holds; values that make no sense are as if they were not there.
 
         >>> Metadata.parse({"names": {0: "person", 1: "car"}, "imgsz": [384, 640], "stride": "?"})
-        Metadata(names=('person', 'car'), task='', image_size=(384, 640), stride=32)
+        Metadata(names=('person', 'car'), task='', image_size=(384, 640), stride=32, head='')
         """
         size: Any = raw.get("imgsz")
         sides = size if isinstance(size, list | tuple) else [size, size]
@@ -37,6 +42,7 @@ class Metadata:
             str(raw.get("task", "")),
             (sides[0], sides[1]) if len(sides) == 2 and all(map(_positive, sides)) else None,
             raw["stride"] if _positive(raw.get("stride")) else cls().stride,
+            f"{LIBREYOLO}{raw['model_family']}" if "model_family" in raw else str(raw.get("head", "")),
         )
 
 

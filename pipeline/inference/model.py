@@ -59,7 +59,8 @@ class Model(ABC):
     @classmethod
     @abstractmethod
     def reads(cls, path: Path) -> bool:
-        """Whether this runtime loads such a file or directory; told by name, not by content."""
+        """Whether this runtime loads such a file or directory: told by its name, and where several libraries write
+        files of that name by the words in it; nothing is executed."""
 
     @classmethod
     @abstractmethod
@@ -117,25 +118,28 @@ runtimes: Registry[Model] = Registry("runtime", Model, "pipeline.inference", "fr
 
 
 def load(weights: str | Path, device: str = "auto", precision: Precision = "fp32") -> Model:
-    """Load a network by the kind of its file: .onnx, .pt, .xml or an OpenVINO directory.
+    """Load a network by the kind of its file: .onnx, .pt, .safetensors, .xml or an OpenVINO directory.
+
+    Args:
+        weights: the file or directory; or torchvision: and the name of one of its detectors.
 
     Raises:
         UsageError: there is no such file, it is empty, no runtime reads it, or it is not what its name says.
         MissingExtra: the runtime that reads it is not installed.
     """
     path = Path(weights).expanduser()
-    if not path.exists():
-        raise UsageError(f"there are no weights at {path}; check the path")
     if path.is_file() and path.stat().st_size == 0:
         raise UsageError(f"the weights {path} are an empty file; get them again")
     for name in runtimes.names():
         runtime = runtimes.load(name)
         if runtime.reads(path):
             return runtime.load(path, device, precision)
+    if not path.exists():
+        raise UsageError(f"there are no weights at {path}; check the path")
     if path.is_dir():
         raise UsageError(f"the directory {path} holds no OpenVINO network (one .xml file with its .bin); give another")
     raise UsageError(
-        f"{path} is no network; give an .onnx or .pt file, an OpenVINO .xml or the directory that holds it"
+        f"{path} is no network; give an .onnx, .pt or .safetensors file, an OpenVINO .xml or its directory"
     )
 
 

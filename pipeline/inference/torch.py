@@ -58,7 +58,7 @@ class TorchModel(Model):
     def load(cls, path: Path, device: str, precision: Precision) -> Self:
         """Load a TorchScript module, or an Ultralytics checkpoint through Ultralytics, running no code from either."""
         torch = import_torch()
-        where = _device(device)
+        where = choose_device(device)
         module, input_shape, metadata = _torchscript(path) if _is_torchscript(path) else _ultralytics(path)
         half = where != "cpu" and precision == "auto"
         module = module.to(where, torch.half if half else torch.float).to(memory_format=torch.channels_last)
@@ -92,7 +92,8 @@ class TorchModel(Model):
             return [part.float().cpu().numpy() for part in tensors if isinstance(part, torch.Tensor)]
 
 
-def _device(device: str) -> str:
+def choose_device(device: str) -> str:
+    """PyTorch's name of a device: "cpu" or "cuda:0"; raises UsageError where there is no such device."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -136,7 +137,7 @@ def _torchscript(path: Path) -> tuple[Any, _AnySize, Metadata]:
 
 
 def _ultralytics(path: Path) -> tuple[Any, _AnySize, Metadata]:
-    with _contained():
+    with contained("ultralytics"):
         try:
             import torch
             import ultralytics
@@ -157,6 +158,7 @@ def _ultralytics(path: Path) -> tuple[Any, _AnySize, Metadata]:
                 "task": getattr(module, "task", None) or arguments.get("task", ""),
                 "imgsz": arguments.get("imgsz"),
                 "stride": int(max(module.stride)),
+                "head": type(module.model[-1]).__name__,
             }
         except Exception as error:
             raise not_a_network(path, "an Ultralytics checkpoint", error) from error
@@ -169,12 +171,16 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 @contextmanager
-def _contained() -> Iterator[None]:
-    """Ultralytics may not ask servers, install packages or print; what its import changes is put back."""
+def contained(library: str) -> Iterator[None]:
+    """A library may not ask servers, install packages or log; what its import changes is put back.
+
+    Args:
+        library: "ultralytics" or another that names its logger after itself.
+    """
     threads = cv2.getNumThreads()
-    logger = logging.getLogger("ultralytics")
+    logger = logging.getLogger(library)
     logger.addFilter(_silent)
-    try:  # it looks at these two when it is first imported
+    try:  # Ultralytics looks at these two when it is first imported
         with np.printoptions(), _environment(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false"):
             yield
     finally:

@@ -17,7 +17,7 @@ from pipeline.detections import Detections
 from pipeline.errors import UsageError
 from pipeline.frame import Frame
 from pipeline.geometry import Letterbox, nms
-from pipeline.heads.head import Candidates, Head, heads
+from pipeline.heads.head import Candidates, Head, heads, recognise
 from pipeline.inference.model import Precision, load, shortened
 from pipeline.stage import Stage
 
@@ -82,6 +82,8 @@ class _Detector:
             raise UsageError(f"{options.weights} is made to {metadata.task}, not to detect; give a detection network")
         self._fixed, self._size = self._input_size()
         self._head = self._recognise()
+        if self._head.preprocessing.fit == "none" and options.image_size:
+            raise UsageError(f"{options.weights} scales images by itself; leave image_size out")
         self._overlap = self._head.overlap if options.iou is None else options.iou
         self._names = metadata.names or (coco.NAMES if self._head.classes == len(coco.NAMES) else ())
         numbers = [str(number) for number in range(self._head.classes or 0)]
@@ -104,10 +106,14 @@ class _Detector:
         return found
 
     def _letterbox(self, source: tuple[int, int]) -> Letterbox:
-        centred = self._head.preprocessing.centred
+        how = self._head.preprocessing
+        if how.fit == "none":
+            return Letterbox.within(source, source)
+        if how.fit == "stretch":
+            return Letterbox.stretched(source, self._size)
         if self._fixed:
-            return Letterbox.within(source, self._size, centred)
-        return Letterbox.around(source, self._size, self.model.metadata.stride, centred)
+            return Letterbox.within(source, self._size, how.centred)
+        return Letterbox.around(source, self._size, self.model.metadata.stride, how.centred)
 
     def _fill(self, slot: NDArray[np.float32], image: NDArray[np.uint8], box: Letterbox) -> None:
         """Write one image into its (3, H, W) place in the batch: scaled, placed, normalised."""
@@ -152,12 +158,12 @@ class _Detector:
                 f"{weights} does not detect: it fails on an empty image of {width}×{height} pixels "
                 f"({shortened(error)}); give another"
             ) from error
-        kinds = [heads.load(name) for name in heads.names()]
-        for kind in kinds:
-            if head := kind.recognise(shapes, self._size, self.model.metadata):
-                return head
-        known = "; ".join(f"{kind.name} {kind.layout}" for kind in kinds)
+        head = recognise(shapes, self._size, self.model.metadata)
+        if head is not None:
+            return head
+        known = "; ".join(f"{kind.name} {kind.layout}" for _, kind in heads.kinds())
+        called = f" of {self.model.metadata.head}" if self.model.metadata.head else ""
         raise UsageError(
-            f"{weights} is no detector that is known here: its outputs are {', '.join(map(str, shapes))} for "
+            f"{weights} is no detector that is known here: its outputs{called} are {', '.join(map(str, shapes))} for "
             f"{width}×{height} pixels; known are {known}"
         )

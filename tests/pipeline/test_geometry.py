@@ -127,3 +127,12 @@ def test_the_picture_is_ultralytics_letterbox(shape: tuple[int, int], rect: bool
     ours = np.full((*box.target, 3), 114, np.uint8)
     ours[box.window] = box.resize(image)
     np.testing.assert_array_equal(ours, theirs)
+
+
+def test_stretched_fills_the_input_and_comes_back() -> None:
+    box = Letterbox.stretched((576, 768), (640, 640))
+    assert box.resized == (640, 640)
+    assert box.window == (slice(0, 640), slice(0, 640))
+    xyxy = np.array([[0, 0, 768, 576], [76.8, 57.6, 384, 288]], np.float32)
+    np.testing.assert_allclose(box.forward(xyxy), [[0, 0, 640, 640], [64, 64, 320, 320]], atol=1e-3)
+    np.testing.assert_allclose(box.back(box.forward(xyxy)), xyxy, atol=1e-3)

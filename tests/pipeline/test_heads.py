@@ -14,8 +14,11 @@ from pipeline.inference.metadata import Metadata
 COCO_640 = (640, 640)
 
 
+UNDESCRIBED = [name for name, kind in heads.kinds() if not kind.described]
+
+
 def recognised(shape: tuple[int, ...], size: tuple[int, int] = COCO_640, metadata: Metadata | None = None) -> list[str]:
-    kinds = (heads.load(name) for name in heads.names())
+    kinds = (heads.load(name) for name in UNDESCRIBED)
     return [kind.name for kind in kinds if kind.recognise([shape], size, metadata or Metadata())]
 
 
@@ -34,6 +37,8 @@ def recognised(shape: tuple[int, ...], size: tuple[int, int] = COCO_640, metadat
         ((1, 3549, 124), (416, 416), "nanodet"),
         ((1, 3549, 112), (416, 416), "nanodet"),
         ((1, 3598, 112), (416, 416), "nanodet"),  # NanoDet-Plus
+        ((1, 84, 2000), COCO_640, "yolov8"),  # v3-tiny
+        ((1, 3549, 85), (416, 416), "yolox"),
     ],
 )
 def test_exports_are_told_apart_by_their_shapes(shape: tuple[int, ...], size: tuple[int, int], name: str) -> None:
@@ -125,10 +130,16 @@ def test_nanodet(strides: tuple[int, ...], bins: int, origin: float) -> None:
     check(found, expected)
 
 
-@pytest.mark.parametrize("name", heads.names())
+@pytest.mark.parametrize("name", UNDESCRIBED)
 def test_nothing_found_is_empty_and_of_the_right_kind(name: str) -> None:
     size = (416, 416)
-    shape = {"yolov8": (84, 3549), "yolov5": (3 * 3549, 85), "end-to-end": (300, 6), "nanodet": (3549, 124)}[name]
+    shape = {
+        "yolov8": (84, 3549),
+        "yolov5": (3 * 3549, 85),
+        "end-to-end": (300, 6),
+        "nanodet": (3549, 124),
+        "yolox": (3549, 85),
+    }[name]
     found = head(name, (1, *shape), size).decode([np.zeros(shape, np.float32)], size, 0.25)
     assert found.xyxy.shape == (0, 4)
     assert found.scores.shape == found.class_id.shape == (0,)

@@ -16,10 +16,14 @@ from networks import averages
 from numpy.typing import NDArray
 
 from pipeline.errors import MissingExtra, UsageError
+from pipeline.inference.library import LibraryModel
 from pipeline.inference.metadata import Metadata
 from pipeline.inference.model import Model, load, runtimes
 
 torch_loader = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+
+
+ANY_NETWORK = [name for name, kind in runtimes.kinds() if not issubclass(kind, LibraryModel)]
 
 
 def images(count: int, height: int = 8, width: int = 6) -> NDArray[np.float32]:
@@ -49,7 +53,7 @@ def network(path: Path, kind: str, batch: int | str = "n") -> Path:
 
 
 @torch_loader
-@pytest.mark.parametrize("kind", runtimes.names())
+@pytest.mark.parametrize("kind", ANY_NETWORK)
 def test_every_runtime_computes_the_same(kind: str, tmp_path: Path) -> None:
     model = load(network(tmp_path, kind), "cpu")
     assert model.name == kind
@@ -65,7 +69,7 @@ def test_every_runtime_computes_the_same(kind: str, tmp_path: Path) -> None:
 
 
 @torch_loader
-@pytest.mark.parametrize("kind", runtimes.names())
+@pytest.mark.parametrize("kind", ANY_NETWORK)
 def test_results_stay_after_the_next_run_and_from_thread_to_thread(kind: str, tmp_path: Path) -> None:
     model = load(network(tmp_path, kind), "cpu")
     batches = [images(1, 4 + n, 5) for n in range(40)]
@@ -113,6 +117,8 @@ def test_a_probe_computes_on_the_processor(kind: str) -> None:
         ({"names": {10**12: "far"}, "imgsz": "big", "stride": -1}, Metadata()),
         ({"names": 7, "imgsz": [1, 2, 3], "stride": None}, Metadata()),
         ({"imgsz": [0, 640]}, Metadata()),
+        ({"head": "RTDETRDecoder"}, Metadata(head="RTDETRDecoder")),
+        ({"model_family": "yolox"}, Metadata(head="libreyolo:yolox")),
     ],
 )
 def test_metadata_that_makes_no_sense_is_left_out(raw: dict[str, Any], expected: Metadata) -> None:
@@ -178,7 +184,7 @@ def test_a_network_that_takes_no_images(shape: list[int | str], tmp_path: Path) 
 
 
 @torch_loader
-@pytest.mark.parametrize("kind", runtimes.names())
+@pytest.mark.parametrize("kind", ANY_NETWORK)
 @pytest.mark.parametrize("device", ["cuda:63", "tpu", "cuda:x"])
 def test_a_device_that_is_not_there(kind: str, device: str, tmp_path: Path) -> None:
     line = refused(network(tmp_path, kind), device)

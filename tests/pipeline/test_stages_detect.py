@@ -265,7 +265,13 @@ def test_a_checkpoint_that_does_not_detect(architecture: str, tmp_path: Path) ->
     assert "not to detect" in refused(weights=tmp_path / "other.pt")
 
 
-@pytest.mark.parametrize("architecture", ["yolov10n.yaml", "yolov8n-p2.yaml", "yolov8n-p6.yaml", "yolo26n.yaml"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "yolov3-tinyu.yaml", "yolov5nu.yaml", "yolov9t.yaml", "yolov10n.yaml", "yolo12n.yaml", "yolo26n.yaml",
+        "yolov8n-p2.yaml", "yolov8n-p6.yaml",
+    ],
+)  # fmt: skip
 def test_other_architectures_are_recognised(architecture: str, tmp_path: Path, clip: list[Image]) -> None:
     """With random weights, which find random boxes: the same ones as Ultralytics finds."""
     ultralytics = pytest.importorskip("ultralytics")
@@ -275,6 +281,34 @@ def test_other_architectures_are_recognised(architecture: str, tmp_path: Path, c
     assert len(ours) == len(theirs) > 0
     np.testing.assert_allclose(ours.confidence, theirs.conf.numpy(), rtol=1e-3)
     np.testing.assert_allclose(ours.xyxy, theirs.xyxy.numpy(), atol=0.1)
+
+
+RT_DETR = """
+nc: 3
+backbone:
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+head:
+  - [[2, 3, 4], 1, RTDETRDecoder, [nc]]
+"""
+
+
+def test_rt_detr_sees_the_image_stretched(tmp_path: Path, clip: list[Image]) -> None:
+    ultralytics = pytest.importorskip("ultralytics")
+    (tmp_path / "small.yaml").write_text(RT_DETR)
+    ultralytics.RTDETR(tmp_path / "small.yaml").save(tmp_path / "random.pt")
+    theirs = ultralytics.RTDETR(tmp_path / "random.pt").predict(clip[0], conf=0.1, max_det=20, verbose=False)[0].boxes
+    for weights in (
+        tmp_path / "random.pt",
+        exported(tmp_path / "random.pt", tmp_path / "onnx", format="onnx", simplify=False),
+    ):
+        (ours,) = detect(Detect(weights=weights, confidence=0.1, max_detections=20, device="cpu"), clip[:1])
+        assert len(ours) == len(theirs) > 5
+        np.testing.assert_allclose(ours.confidence, theirs.conf.numpy(), rtol=1e-3)
+        np.testing.assert_allclose(ours.xyxy, theirs.xyxy.numpy().clip(0, [768, 576, 768, 576]), atol=0.1)
 
 
 def test_the_int8_network_agrees_with_the_one_it_was_made_from(
