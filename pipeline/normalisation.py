@@ -40,3 +40,7 @@ class Normalisation:
         """For each channel, the normalised value of every byte, rounded once."""
         values = np.arange(256, dtype=np.float64)
         return [((values - mean) / std).astype(np.float32) for mean, std in zip(self.mean, self.std, strict=True)]
+
+
+IMAGENET = Normalisation(rgb=True, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+"""What networks for classification and re-identification are trained with."""

@@ -17,11 +17,9 @@ from pipeline.detections import Detections
 from pipeline.errors import UsageError
 from pipeline.frame import Frame
 from pipeline.inference.model import Model, Precision, load, shortened
-from pipeline.normalisation import Normalisation
+from pipeline.normalisation import IMAGENET
 from pipeline.stage import Stage
 
-# Mean and deviation of ImageNet, RGB, 0..255: what re-identification networks are trained with.
-_IMAGENET = Normalisation(rgb=True, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 _PERSON = (256, 128)  # height, width: the input of person re-identification networks that take any size
 _OTHER_TASKS = ("classify", "detect", "obb", "pose", "segment")  # Ultralytics' words; probabilities look like vectors
 _AT_ONCE = 128  # crops a call: bounds memory on a crowded frame
@@ -43,7 +41,7 @@ class Embed(Stage):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, or an OpenVINO device")
     precision: Precision = Field("fp32", description="fp32, or auto: what is fastest on the device")
 
-    _embedder: _Embedder | None = PrivateAttr(None)
+    _embedder: Embedder | None = PrivateAttr(None)
 
     def open(self) -> None:
         """Load the network and try it once.
@@ -52,7 +50,7 @@ class Embed(Stage):
             UsageError: the weights do not turn images into vectors, or there is no such device.
             MissingExtra: the runtime for these weights is not installed.
         """
-        self._embedder = _Embedder(load(self.weights, self.device, self.precision), self.weights)
+        self._embedder = Embedder(load(self.weights, self.device, self.precision), self.weights)
 
     def process(self, frames: Sequence[Frame]) -> None:
         """Set the features of all detections.
@@ -85,7 +83,7 @@ class Embed(Stage):
         return np.isin(detections.class_id, class_ids(self.classes, detections.names, "the detector before embed"))
 
 
-class _Embedder:
+class Embedder:
     """A loaded network from crops to unit vectors."""
 
     def __init__(self, model: Model, weights: Path) -> None:
@@ -124,7 +122,7 @@ class _Embedder:
             part = crops[start : start + _AT_ONCE]
             batch = np.empty((len(part), 3, *self._size), np.float32)
             for crop, planes in zip(part, batch, strict=True):
-                _IMAGENET.write(np.asarray(cv2.resize(crop, self._size[::-1]), np.uint8), planes)
+                IMAGENET.write(np.asarray(cv2.resize(crop, self._size[::-1]), np.uint8), planes)
             vectors[start : start + _AT_ONCE] = self.model.run(batch)[0]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)

@@ -1,0 +1,141 @@
+"""The embedder's network: the first blocks of a MobileNetV2, pooled and projected to a short vector."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import FramechainError, MissingExtra, UsageError
+from pipeline.inference.torch import import_torch
+from pipeline.training.identities import HEIGHT, WIDTH
+
+BLOCKS = 19
+"""Blocks of a whole MobileNetV2 (Sandler et al. 2018, table 2), the last of them the 1×1 convolution to 1280."""
+
+_WIDE = 512  # channels that are pooled where the network is cut before its own last convolution
+
+
+def create(blocks: int, dimension: int) -> Any:
+    """A network from (N, 3, 256, 128) to (N, dimension), its weights random.
+
+    The batch normalisation at the end is the "BNNeck" of Luo et al. 2019: the classifier that trains the network
+    sees the same vectors as the metric losses and the tracker.
+
+    Args:
+        blocks: how many of MobileNetV2's, 2 to 19.
+
+    Raises:
+        MissingExtra: torch or torchvision is not installed.
+    """
+    import_torch()
+    try:
+        from torch import nn
+        from torchvision.models import mobilenet_v2
+        from torchvision.ops import Conv2dNormActivation
+    except ImportError as error:
+        raise MissingExtra("training", "train") from error
+    backbone = mobilenet_v2(weights=None).features[:blocks]
+    last = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)][-1].out_channels
+    widen: Any = nn.Identity()
+    if blocks < BLOCKS:
+        widen, last = Conv2dNormActivation(last, _WIDE, kernel_size=1, activation_layer=nn.ReLU6), _WIDE
+    parts = OrderedDict(
+        backbone=backbone,
+        widen=widen,
+        pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        project=nn.Linear(last, dimension, bias=False),
+        norm=nn.BatchNorm1d(dimension),
+    )
+    return nn.Sequential(parts)
+
+
+def load_backbone(network: Any, weights: str) -> None:
+    """Fill the backbone with trained weights.
+
+    Args:
+        weights: "imagenet" for torchvision's (fetched once); or the file of a MobileNetV2's state dict.
+
+    Raises:
+        FramechainError: they cannot be fetched.
+        UsageError: the file is no MobileNetV2.
+    """
+    import torch
+
+    if weights == "imagenet":
+        from torchvision.models import MobileNet_V2_Weights
+
+        try:
+            state = MobileNet_V2_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        except Exception as error:
+            raise FramechainError(
+                f"cannot fetch the ImageNet weights ({' '.join(str(error).split())[:120]}); "
+                f"give --backbone the file of a MobileNetV2, or none"
+            ) from error
+    else:
+        state = _read(Path(weights).expanduser())
+    given = [value for name, value in state.items() if name.startswith("features.")]
+    own = network.backbone.state_dict()
+    # Implementations name their layers differently but agree on the order.
+    if len(given) < len(own) or any(a.shape != b.shape for a, b in zip(own.values(), given, strict=False)):
+        raise UsageError(f"{weights} is no MobileNetV2 of width 1.0; give another --backbone")
+    with torch.no_grad():
+        for value, trained in zip(own.values(), given, strict=False):
+            value.copy_(trained)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import torch
+
+    if not path.exists():
+        raise UsageError(f"there is no file {path} for the backbone; check the path, or give imagenet or none")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {str(name): value for name, value in state.items()}
+    except Exception as error:
+        raise UsageError(f"{path} holds no weights that are safe to load; give a PyTorch state dict") from error
+
+
+def export(network: Any, path: Path, source: str) -> None:
+    """Write the network as ONNX, its weights in half precision, for any number of crops at once.
+
+    Args:
+        network: in whatever mode; it is left in evaluation mode.
+        source: a line on where the weights come from, kept in the file.
+
+    Raises:
+        FramechainError: the file cannot be written.
+    """
+    import io
+    import warnings
+
+    import onnx
+    import torch
+
+    from pipeline.output import cannot_write
+    from pipeline.training.half import halve_weights
+
+    network.eval()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the exporter which needs no further package is the older one
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, 3, HEIGHT, WIDTH),),
+            buffer,
+            input_names=["crops"],
+            output_names=["vectors"],
+            dynamic_axes={"crops": {0: "n"}, "vectors": {0: "n"}},
+            dynamo=False,
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    halve_weights(model)
+    onnx.helper.set_model_props(model, {"task": "embed", "source": source})
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error

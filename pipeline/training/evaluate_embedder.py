@@ -1,0 +1,83 @@
+"""How well an embedder tells individuals apart: retrieval among crops whose identities are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from pipeline.errors import UsageError
+from pipeline.training.identities import Identities
+
+RANKS = (1, 5, 10)
+SEPARATION = 1.0
+"""Seconds by which two crops of a video must differ for the one to be found by the other: nearer ones are all but
+copies, which any embedder finds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Figures over all queries, all in 0..1.
+
+    Attributes:
+        rank: rank-k of the cumulative matching characteristic: share of queries with a right one among the k best.
+        mean_ap: mean over the queries of the average precision (Zheng et al. 2015, "Scalable Person
+            Re-identification: A Benchmark").
+        auc: area under the ROC curve of same or not, over all pairs of crops of one group.
+        queries: crops that had someone to be found among the others.
+    """
+
+    rank: dict[int, float]
+    mean_ap: float
+    auc: float
+    queries: int
+
+
+def retrieval(features: NDArray[np.float32], data: Identities) -> Retrieval:
+    """Every crop once as the query, all others of its group as the gallery; see `SEPARATION`.
+
+    Args:
+        features: (N, D) unit vectors of the crops.
+
+    Raises:
+        UsageError: nobody is to be seen twice.
+    """
+    hits = dict.fromkeys(RANKS, 0)
+    precisions: list[float] = []
+    same_scores: list[NDArray[np.float32]] = []
+    other_scores: list[NDArray[np.float32]] = []
+    for group in np.unique(data.group):
+        rows = np.flatnonzero(data.group == group)
+        similarity = features[rows] @ features[rows].T
+        identity, time = data.identity[rows], data.time[rows]
+        for query in range(len(rows)):
+            same = identity == identity[query]
+            # where times are unknown the comparison is False: every crop but the query itself counts
+            near = same & (np.abs(time - time[query]) < SEPARATION)
+            near[query] = True
+            relevant = same[~near]
+            if not relevant.any():
+                continue
+            scores = similarity[query][~near]
+            ranked = relevant[np.argsort(-scores, kind="stable")]
+            places = np.flatnonzero(ranked)
+            precisions.append(float(np.mean(np.arange(1, len(places) + 1) / (places + 1))))
+            for k in RANKS:
+                hits[k] += bool(places[0] < k)
+            same_scores.append(scores[relevant])
+            other_scores.append(scores[~relevant])
+    if not precisions:
+        raise UsageError("nobody is to be seen twice in this data; give one with several crops of each identity")
+    rank = {k: count / len(precisions) for k, count in hits.items()}
+    auc = _auc(np.concatenate(same_scores), np.concatenate(other_scores))
+    return Retrieval(rank, float(np.mean(precisions)), auc, len(precisions))
+
+
+def _auc(same: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Probability that a pair of one identity is more similar than one of two (Mann and Whitney 1947)."""
+    if not len(other):
+        return float("nan")
+    ranks = rankdata(np.concatenate([same, other]))[: len(same)]
+    return float((ranks.sum() - len(same) * (len(same) + 1) / 2) / (len(same) * len(other)))
