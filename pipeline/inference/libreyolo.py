@@ -70,14 +70,18 @@ def read_checkpoint(path: Path, device: str) -> Any:
         raise MissingExtra("libreyolo checkpoints", "libreyolo") from error
     import torch
 
+    size = None
     try:
         if path.suffix.lower() != ".safetensors":
             # it would convert what it cannot read safely by reading it unsafely
-            torch.load(path, map_location="meta", weights_only=True)
+            said = torch.load(path, map_location="meta", weights_only=True)
+            size = said.get("imgsz") if "imgsz_h" not in said else None
         network = libreyolo.LibreYOLO(str(path.resolve()), device=device)
     except Exception as error:
         raise not_a_network(path, "a checkpoint of libreyolo", error) from error
     if network.task != "detect":
         raise UsageError(f"{path} is made to {network.task}, not to detect; give a detection network")
+    if size:  # libreyolo notes the square that a network was trained for, and goes back to its family's
+        network.input_size = size
     network.model.eval()
     return network

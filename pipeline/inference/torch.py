@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import cv2
 import numpy as np
@@ -171,20 +171,33 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 @contextmanager
-def contained(library: str) -> Iterator[None]:
-    """A library may not ask servers, install packages or log; what its import changes is put back.
+def contained(library: str, log: TextIO | None = None) -> Iterator[None]:
+    """A library may not ask servers, install packages or print; what its import changes is put back.
 
     Args:
         library: "ultralytics" or another that names its logger after itself.
+        log: where what it logs goes; nowhere if None.
     """
     threads = cv2.getNumThreads()
     logger = logging.getLogger(library)
-    logger.addFilter(_silent)
+    ours: logging.Handler = logging.StreamHandler(log) if log else logging.NullHandler()
+    theirs, level = logger.handlers, logger.level
+    logger.handlers = [ours]  # libreyolo adds one that prints where there is none
+    logger.setLevel(logging.INFO if log else logging.CRITICAL)
+    loud = logger.level
+
+    def heard(_record: logging.LogRecord) -> bool:
+        return log is not None  # Ultralytics sets its own level, and a handler, when it is first imported
+
+    logger.addFilter(heard)
     try:  # Ultralytics looks at these two when it is first imported
         with np.printoptions(), _environment(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false"):
             yield
     finally:
-        logger.removeFilter(_silent)
+        logger.removeFilter(heard)
+        logger.handlers = [*theirs, *(handler for handler in logger.handlers if handler is not ours)]
+        if logger.level == loud:
+            logger.setLevel(level)
         cv2.setNumThreads(threads)
 
 
@@ -211,7 +224,3 @@ def _environment(**settings: str) -> Iterator[None]:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
-
-
-def _silent(_record: logging.LogRecord) -> bool:
-    return False

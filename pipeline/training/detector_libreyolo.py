@@ -104,8 +104,9 @@ class LibreYoloTrainer:
 
     @staticmethod
     def export(weights: Path) -> Path:
-        """The network as ONNX beside its weights."""
+        """The network as ONNX beside its weights, which lose what only training needs."""
         network = read_checkpoint(weights, "cpu")
+        network.save(str(weights))
         return Path(network.export(format="onnx", output_path=str(weights.with_suffix(".onnx")), simplify=False))
 
 

@@ -43,19 +43,14 @@ class UltralyticsTrainer:
         if not phase.ema:
             raise UsageError("Ultralytics always averages weights (EMA); leave --no-ema out")
         network = _network(str(phase.resume or phase.weights))
-        last = 0
 
         def told(trainer: Any) -> None:
-            nonlocal last
-            if trainer.epoch + 1 <= last:  # it calls once more, after its final validation
-                return
-            last = trainer.epoch + 1
             parts = {
                 name.removeprefix("train/"): value for name, value in trainer.label_loss_items(trainer.tloss).items()
             }
             on_epoch(
                 Epoch(
-                    last,
+                    trainer.epoch + 1,
                     float(sum(parts.values())),
                     float(trainer.metrics.get("metrics/mAP50-95(B)", 0.0)),
                     float(trainer.metrics.get("metrics/mAP50(B)", 0.0)),
@@ -64,7 +59,7 @@ class UltralyticsTrainer:
                 )
             )
 
-        network.add_callback("on_fit_epoch_end", told)
+        network.add_callback("on_model_save", told)  # the epoch's last call, and none after the final validation
         options: dict[str, Any] = {**_AUGMENT[phase.augment]}
         if phase.learning_rate is not None:
             options |= {"lr0": phase.learning_rate, "optimizer": "SGD"}  # by itself it would not heed the rate
@@ -82,8 +77,7 @@ class UltralyticsTrainer:
             amp="bf16" if phase.bf16 else False,
             warmup_epochs=min(3, phase.epochs // 5),
             close_mosaic=min(10, phase.epochs // 5),
-            project=str(phase.folder.resolve()),
-            name="ultralytics",
+            save_dir=str(phase.folder.resolve() / "ultralytics"),
             exist_ok=True,
             plots=False,
             verbose=False,
@@ -93,7 +87,11 @@ class UltralyticsTrainer:
 
     @staticmethod
     def export(weights: Path) -> Path:
-        """The network as ONNX beside its weights."""
+        """The network as ONNX beside its weights, which lose what only training needs."""
+        TorchModel.load(weights, "cpu", "fp32")
+        from ultralytics.utils.torch_utils import strip_optimizer
+
+        strip_optimizer(weights)
         return Path(
             _network(str(weights)).export(format="onnx", device="cpu", simplify=False, dynamic=True, verbose=False)
         )
