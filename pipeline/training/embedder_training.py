@@ -57,7 +57,7 @@ class EmbedderSettings:
     """
 
     backbone: str = "imagenet"
-    blocks: int = 14
+    blocks: int = 18
     dimension: int = 256
     epochs: int = 40
     batches: int = 100
@@ -70,12 +70,12 @@ class EmbedderSettings:
     frozen_blocks: int = 4
     coarse: float = 0.5
     augmentation: Strength = "strong"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "bf16"
     ema: float = 0.995
     patience: int = 10
     triplet: float = 1.0
     identity: float = 1.0
-    teacher: float = 20.0
+    teacher: float = 100.0
     seed: int = 0
 
 

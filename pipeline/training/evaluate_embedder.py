@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from pipeline.errors import UsageError
-from pipeline.training.identities import Identities
+from pipeline.inference.model import load
+from pipeline.stages.embed import Embedder
+from pipeline.training.corruptions import CORRUPTIONS, Corruption
+from pipeline.training.identities import HEIGHT, WIDTH, Identities
 
 RANKS = (1, 5, 10)
 SEPARATION = 1.0
@@ -73,6 +77,34 @@ def retrieval(features: NDArray[np.float32], data: Identities) -> Retrieval:
     rank = {k: count / len(precisions) for k, count in hits.items()}
     auc = _auc(np.concatenate(same_scores), np.concatenate(other_scores))
     return Retrieval(rank, float(np.mean(precisions)), auc, len(precisions))
+
+
+def evaluate(weights: str, data: Identities, device: str, seed: int, *, clean_only: bool) -> dict[str, Retrieval]:
+    """Retrieval with an embedder on clean crops and, unless `clean_only`, on those of each corruption.
+
+    Only the queries' sight matters less than that both sides are damaged alike, as they are on one camera: all crops
+    of a condition are corrupted.
+
+    Args:
+        weights: whatever the embed stage takes. seed: of the corruptions.
+
+    Raises:
+        UsageError: the weights are no embedder, or nobody is to be seen twice.
+    """
+    embedder = Embedder(load(weights, device), Path(weights))
+    conditions = {"clean": None, **({} if clean_only else CORRUPTIONS)}
+    found = {name: retrieval(_vectors(embedder, data, corrupt, seed), data) for name, corrupt in conditions.items()}
+    embedder.model.close()
+    return found
+
+
+def _vectors(embedder: Embedder, data: Identities, corrupt: Corruption | None, seed: int) -> NDArray[np.float32]:
+    rng, whole = np.random.default_rng(seed), np.array([[0, 0, WIDTH, HEIGHT]], np.float32)
+    parts = []
+    for box in data.boxes():
+        crop = np.ascontiguousarray(box)
+        parts += embedder([[crop if corrupt is None else corrupt(crop, whole, rng)]])
+    return np.concatenate(parts)
 
 
 def _auc(same: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline.errors import FramechainError, MissingExtra, UsageError
+from pipeline.errors import FramechainError, UsageError
 from pipeline.output import cannot_write, replace_file
+from pipeline.training.plots import curves
 
 _SETTINGS = "config.yaml"
 _METRICS = "metrics.csv"
@@ -60,7 +61,7 @@ class RunFolder:
         writer.writeheader()
         writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
         replace_file(self.path / _METRICS, text.getvalue())
-        draw_curves(self.rows, self.path / _CURVES)
+        curves(self.rows, self.path / _CURVES)
 
     def save(self, name: str, state: Any) -> Path:
         """Write a checkpoint; the one of that name stays until the new one is whole.
@@ -119,37 +120,3 @@ class RunFolder:
             return []
         with path.open(newline="") as lines:
             return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
-
-
-def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw each column over the first one, a panel each, as PNG.
-
-    Args:
-        rows: one an epoch, their first column what the others are drawn over.
-        path: of the picture.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-        FramechainError: the picture cannot be written.
-    """
-    try:
-        from matplotlib.figure import Figure  # the object interface: no window, no global state
-    except ImportError as error:
-        raise MissingExtra("curves", "train") from error
-    over, *names = dict.fromkeys(name for row in rows for name in row)
-    columns = min(3, max(len(names), 1))
-    lines = -(-max(len(names), 1) // columns)
-    figure = Figure(figsize=(4 * columns, 3 * lines), layout="constrained")
-    for n, name in enumerate(names):
-        panel = figure.add_subplot(lines, columns, n + 1)
-        points = [(row[over], row[name]) for row in rows if name in row]
-        panel.plot(*zip(*points, strict=True), marker=".", linewidth=1.2)
-        panel.set(title=name, xlabel=over)
-        panel.grid(alpha=0.3)
-    partial = path.with_name(f".{path.name}.part.png")
-    try:
-        figure.savefig(partial, dpi=110)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.cli.chain import Debug
-from pipeline.cli.train.progress import TrainingProgress
+from pipeline.cli.train.progress import TrainingProgress, tell_problems
+from pipeline.errors import FramechainError
 
 if TYPE_CHECKING:
     from pipeline.training.embedder_training import EmbedderSettings
@@ -49,6 +50,9 @@ def train_embedder(
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="bf16: mixed precision")] = "bf16",
     ema: Annotated[float, typer.Option(min=0, max=0.99999, help="share that the average of weights keeps")] = 0.995,
     patience: Annotated[int, typer.Option(min=1, help="epochs without gain in mAP before stopping")] = 10,
+    triplet_weight: Annotated[float, typer.Option(min=0, help="of the batch-hard triplet loss")] = 1.0,
+    identity_weight: Annotated[float, typer.Option(min=0, help="of the identity loss")] = 1.0,
+    teacher_weight: Annotated[float, typer.Option(min=0, help="of the difference from the teacher")] = 100.0,
     seed: Annotated[int, typer.Option(min=0, help="of everything drawn")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
     workers: Annotated[int, typer.Option(min=1, max=64, help="threads that prepare batches")] = 2,
@@ -75,11 +79,14 @@ def train_embedder(
         precision=precision,
         ema=ema,
         patience=patience,
+        triplet=triplet_weight,
+        identity=identity_weight,
+        teacher=teacher_weight,
         seed=seed,
     )
     given = read_identities(data, crops=most)
     train, validation = (given, read_identities(val, crops=most)) if val else given.split(0.2, seed)
-    described = {"data": data, "val": val, "teacher": teacher, "most": most}
+    described = {"data": data, "val": val, "taught_by": teacher, "most": most}
     return run_training(out, settings, described, train, validation, teacher, device, workers, resume)
 
 
@@ -100,8 +107,8 @@ def run_training(
     from pipeline.training.run_folder import RunFolder
 
     with joined(device) as process, TrainingProgress(settings.epochs, settings.batches, process.leads) as progress:
-        problems = dict.fromkeys([*train.problems, *validation.problems])
-        progress.problems(problems)
+        if process.leads:
+            tell_problems(dict.fromkeys([*train.problems, *validation.problems]))
         progress.say(
             f"{len(train)} crops of {train.count} identities to train on, "
             f"{len(validation)} of {validation.count} to validate, {process.world} × {process.device}"

@@ -41,13 +41,6 @@ class TrainingProgress:
         if self._leads:
             self._console.print(text, markup=False)
 
-    def problems(self, lines: Collection[str]) -> None:
-        """What was wrong with the data: the first few by name, the rest counted."""
-        for line in list(lines)[:_SHOWN]:
-            self.say(f"framechain: {line}")
-        if len(lines) > _SHOWN:
-            self.say(f"framechain: and {len(lines) - _SHOWN} more problems with the data")
-
     def batch(self, epoch: int, number: int) -> None:
         """A batch of an epoch (from 1) is done."""
         self._bar.update(self._task, completed=number, epoch=epoch)
@@ -58,3 +51,11 @@ class TrainingProgress:
         self._bar.update(self._task, figures=shown)
         if not self._console.is_terminal and self._leads:
             print(f"epoch {figures['epoch']:.0f}/{self._epochs}: {shown}", file=sys.stderr, flush=True)
+
+
+def tell_problems(lines: Collection[str]) -> None:
+    """What was wrong with the data: the first few by name, the rest counted."""
+    for line in list(lines)[:_SHOWN]:
+        print(f"framechain: {line}", file=sys.stderr)
+    if len(lines) > _SHOWN:
+        print(f"framechain: and {len(lines) - _SHOWN} more problems with the data", file=sys.stderr)
