@@ -56,6 +56,11 @@ class Detect(Stage):
         """
         self._detector = _Detector(self)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes by number, once it is open; empty where the network names none."""
+        return self._detector.names if self._detector else ()
+
     def process(self, frames: Sequence[Frame]) -> None:
         """Set `detections` of every frame."""
         if self._detector is None:
@@ -85,9 +90,9 @@ class _Detector:
         if self._head.preprocessing.fit == "none" and options.image_size:
             raise UsageError(f"{options.weights} scales images by itself; leave image_size out")
         self._overlap = self._head.overlap if options.iou is None else options.iou
-        self._names = metadata.names or (coco.NAMES if self._head.classes == len(coco.NAMES) else ())
+        self.names = metadata.names or (coco.NAMES if self._head.classes == len(coco.NAMES) else ())
         numbers = [str(number) for number in range(self._head.classes or 0)]
-        self._wanted = class_ids(options.classes, self._names or numbers, str(options.weights))
+        self._wanted = class_ids(options.classes, self.names or numbers, str(options.weights))
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         boxes = [self._letterbox((image.shape[0], image.shape[1])) for image in images]
@@ -133,7 +138,7 @@ class _Detector:
         xyxy = box.back(found.xyxy[keep])
         solid = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)  # what lay in the padding has no area left
         keep = keep[solid]
-        return Detections(xyxy[solid], found.scores[keep], found.class_id[keep], names=self._names)
+        return Detections(xyxy[solid], found.scores[keep], found.class_id[keep], names=self.names)
 
     def _input_size(self) -> tuple[bool, tuple[int, int]]:
         """Whether the network takes one size only, and its (height, width): that one, or the most it is given."""

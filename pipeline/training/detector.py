@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pipeline.errors import FramechainError, UsageError
 from pipeline.inference.checkpoint import owner
@@ -120,7 +120,8 @@ def train_detector(
     *,
     resume: bool,
     process: Process,
-    data: Callable[[], DetectorData] | None = None,
+    data: Callable[[Path], DetectorData] | None = None,
+    origin: Mapping[str, Any] | None = None,
     on_problems: Callable[[tuple[str, ...]], None] = lambda _: None,
     on_epoch: Callable[[Mapping[str, float]], None] = lambda _: None,
 ) -> Trained:
@@ -131,7 +132,8 @@ def train_detector(
         out: directory of the run.
         resume: go on with the run that is there.
         process: this one among those that train together.
-        data: what to train on instead of `settings.data`.
+        data: makes what to train on instead of `settings.data`, given the run's directory.
+        origin: what that is made of, as plain data; part of the run's settings.
         on_problems: told what is wrong with the data, before training begins.
         on_epoch: told the figures of each epoch.
 
@@ -151,13 +153,15 @@ def train_detector(
         raise UsageError("the training libraries compute in bf16 on GPUs only; use --precision fp32")
     file, rows = folder / "data" / "data.yaml", []
     if process.leads:
-        found = (
-            data()
+        own = (
+            None
             if data
             else read_data(Path(settings.data), settings.validation, settings.seed, trainer.names(settings.model))
         )
-        run = RunFolder(folder, asdict(settings), resume=resume)
+        run = RunFolder(folder, {**asdict(settings), **(origin or {})}, resume=resume)
         rows = run.rows
+        found = own or (data and data(folder))
+        assert found
         on_problems(found.problems)
         write_data(found, folder / "data", balanced=settings.balanced, seed=settings.seed)
     done = int(process.agree(rows[-1]["epoch"] if rows else 0))

@@ -101,7 +101,7 @@ def train_detector(
 
 
 def settings_of(
-    data: Path,
+    data: Path | None,
     model: str,
     val: str,
     epochs: int,
@@ -129,7 +129,7 @@ def settings_of(
     if image_size and image_size % 32:
         raise UsageError(f"an image size of {image_size} does not fit the strides of detectors; give a multiple of 32")
     return DetectorSettings(
-        data=str(data),
+        data=str(data or ""),
         model=str(Path(model).expanduser()) if Path(model).suffix else model,
         validation=val,
         epochs=epochs,
@@ -176,6 +176,10 @@ class Show:
         self._progress.update(self._task, completed=self.epochs, description=text)
         if not self._quiet and not self._console.is_terminal:
             self._console.print(f"epoch {self.epochs}: {text}, {figures['seconds']:.0f} s")
+
+    def labelling(self, frames: int) -> None:
+        """Count a frame that the teacher looked at."""
+        self._progress.update(self._task, description=f"labelling, {frames} frames")
 
     def start(self) -> None:
         """Show the bar."""
