@@ -10,6 +10,7 @@ import typer
 
 from pipeline.config import Document
 from pipeline.errors import UsageError
+from pipeline.models import DETECTOR
 from pipeline.stage import stages
 
 Sources: TypeAlias = Annotated[
@@ -21,10 +22,20 @@ Sources: TypeAlias = Annotated[
     ),
 ]
 Config: TypeAlias = Annotated[Path | None, typer.Option(help="chain as YAML; flags win over it")]
-Weights: TypeAlias = Annotated[str | None, typer.Option(help="detector: .onnx, OpenVINO directory, or Ultralytics .pt")]
-Embedder: TypeAlias = Annotated[str | None, typer.Option(help="appearance embedder (.onnx); turns the embed stage on")]
+Weights: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="detector: .onnx, OpenVINO directory, Ultralytics .pt, or a name from framechain models; "
+        f"if not given: the bundled {DETECTOR}"
+    ),
+]
+Embedder: TypeAlias = Annotated[
+    str | None, typer.Option(help="appearance embedder: file or name of a model; turns the embed stage on")
+]
 Classes: TypeAlias = Annotated[list[str] | None, typer.Option(help="classes to detect, by name: person,car")]
-Confidence: TypeAlias = Annotated[float | None, typer.Option(help="least detection confidence, 0..1")]
+Confidence: TypeAlias = Annotated[
+    float | None, typer.Option(help="least detection confidence, 0..1; if not given: what suits the detector")
+]
 ImageSize: TypeAlias = Annotated[int | None, typer.Option(help="detector input: pixels of the longer side")]
 Tracker: TypeAlias = Annotated[str | None, typer.Option(help="tracker; framechain stages lists them")]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0")]
@@ -79,10 +90,6 @@ class ChainFlags:
             if value is not None:
                 document.set("stages", stage, option, value)
         self._set_everywhere(document)
-        if self.config is None and self.weights is None:
-            raise UsageError(
-                "there are no detector weights; give --weights yolo11n.pt, or an .onnx file or OpenVINO directory"
-            )
         return document
 
     def _set_everywhere(self, document: Document) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -37,6 +38,7 @@ from pipeline.config import Chain
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError
 from pipeline.metrics import Snapshot
+from pipeline.models import DETECTOR
 from pipeline.output import check_writable, replace_file
 from pipeline.report import tables
 
@@ -122,7 +124,19 @@ def _execute(chain: Chain, report: Path | None, quiet: bool) -> int:
             replace_file(report, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
         if not quiet and any(source.captured for source in snapshot.sources):
             _conclude(tally, snapshot, chain)
+    if not quiet:
+        _hint(chain)
     return code
+
+
+def _hint(chain: Chain) -> None:
+    """Who named no detector may not know that there are better ones."""
+    if any(stage.name == "detect" and "weights" not in stage.model_fields_set for stage in chain.stages):
+        print(
+            f"framechain: detected with the bundled {DETECTOR}; larger detectors find more, for instance with "
+            "--weights yolo11m.pt (framechain models lists some)",
+            file=sys.stderr,
+        )
 
 
 def _conclude(tally: Tally, snapshot: Snapshot, chain: Chain) -> None:

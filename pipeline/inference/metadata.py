@@ -20,6 +20,7 @@ class Metadata:
         stride: the sides of its input are multiples of this.
         head: what its outputs are, in the word of the library that made it: the class of the head for Ultralytics
             ("RTDETRDecoder"), "libreyolo:" and the family for libreyolo ("libreyolo:yolox").
+        confidence: least score of a detection that its makers recommend: families differ in the scale of their scores.
     """
 
     names: tuple[str, ...] = ()
@@ -27,13 +28,14 @@ class Metadata:
     image_size: tuple[int, int] | None = None
     stride: int = 32
     head: str = ""
+    confidence: float | None = None
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Metadata:
         """From whatever a file holds; values that make no sense are as if they were not there.
 
         >>> Metadata.parse({"names": {0: "person", 1: "car"}, "imgsz": [384, 640], "stride": "?"})
-        Metadata(names=('person', 'car'), task='', image_size=(384, 640), stride=32, head='')
+        Metadata(names=('person', 'car'), task='', image_size=(384, 640), stride=32, head='', confidence=None)
         """
         size: Any = raw.get("imgsz")
         sides = size if isinstance(size, list | tuple) else [size, size]
@@ -43,11 +45,16 @@ class Metadata:
             (sides[0], sides[1]) if len(sides) == 2 and all(map(_positive, sides)) else None,
             raw["stride"] if _positive(raw.get("stride")) else cls().stride,
             f"{LIBREYOLO}{raw['model_family']}" if "model_family" in raw else str(raw.get("head", "")),
+            raw["confidence"] if _share(raw.get("confidence")) else None,
         )
 
 
 def _positive(value: Any) -> bool:
     return isinstance(value, int) and value > 0
+
+
+def _share(value: Any) -> bool:
+    return isinstance(value, float) and 0 <= value <= 1
 
 
 def _names(raw: Any) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from pipeline import models
 from pipeline.errors import UsageError
 from pipeline.inference.metadata import Metadata
 from trackers.registry import Registry
@@ -121,13 +122,15 @@ def load(weights: str | Path, device: str = "auto", precision: Precision = "fp32
     """Load a network by the kind of its file: .onnx, .pt, .safetensors, .xml or an OpenVINO directory.
 
     Args:
-        weights: the file or directory; or torchvision: and the name of one of its detectors.
+        weights: the file or directory; the name of a bundled or fetched model (`pipeline.models`); or torchvision: and
+            the name of one of its detectors.
 
     Raises:
         UsageError: there is no such file, it is empty, no runtime reads it, or it is not what its name says.
         MissingExtra: the runtime that reads it is not installed.
+        FramechainError: a bundled or fetched model is damaged.
     """
-    path = Path(weights).expanduser()
+    path = models.resolve(weights)
     if path.is_file() and path.stat().st_size == 0:
         raise UsageError(f"the weights {path} are an empty file; get them again")
     for name in runtimes.names():
@@ -135,7 +138,7 @@ def load(weights: str | Path, device: str = "auto", precision: Precision = "fp32
         if runtime.reads(path):
             return runtime.load(path, device, precision)
     if not path.exists():
-        raise UsageError(f"there are no weights at {path}; check the path")
+        raise UsageError(f"there are no weights at {path}, and no model has that name{models.similar(path)}")
     if path.is_dir():
         raise UsageError(f"the directory {path} holds no OpenVINO network (one .xml file with its .bin); give another")
     raise UsageError(

@@ -19,7 +19,10 @@ from pipeline.frame import Frame
 from pipeline.geometry import Letterbox, nms
 from pipeline.heads.head import Candidates, Head, heads, recognise
 from pipeline.inference.model import Precision, load, shortened
+from pipeline.models import DETECTOR
 from pipeline.stage import Stage
+
+_CONFIDENCE = 0.25  # where neither the user nor the network says
 
 
 class Detect(Stage):
@@ -29,9 +32,14 @@ class Detect(Stage):
     provides: ClassVar[frozenset[str]] = frozenset({"detections"})
     stateless: ClassVar[bool] = True
 
-    weights: Path = Field(description="network: .onnx, OpenVINO .xml or directory, or Ultralytics .pt")
+    weights: Path = Field(
+        Path(DETECTOR),
+        description="network: .onnx, OpenVINO .xml or directory, Ultralytics .pt, or a name from framechain models",
+    )
     classes: tuple[str | int, ...] = Field((), description="classes to find, by name or number; if empty: all")
-    confidence: float = Field(0.25, ge=0, le=1, description="least score of a detection")
+    confidence: float | None = Field(
+        None, ge=0, le=1, description="least score of a detection; if empty: what the network recommends, else 0.25"
+    )
     iou: float | None = Field(
         None,
         ge=0,
@@ -89,6 +97,9 @@ class _Detector:
         self._head = self._recognise()
         if self._head.preprocessing.fit == "none" and options.image_size:
             raise UsageError(f"{options.weights} scales images by itself; leave image_size out")
+        self._threshold = next(
+            score for score in (options.confidence, metadata.confidence, _CONFIDENCE) if score is not None
+        )
         self._overlap = self._head.overlap if options.iou is None else options.iou
         self.names = metadata.names or (coco.NAMES if self._head.classes == len(coco.NAMES) else ())
         numbers = [str(number) for number in range(self._head.classes or 0)]
@@ -129,7 +140,7 @@ class _Detector:
         how.normalisation.write(box.resize(image), slot[:, rows, columns])
 
     def _detections(self, outputs: Sequence[NDArray[np.float32]], box: Letterbox) -> Detections:
-        found = self._head.decode(outputs, box.target, self._options.confidence)
+        found = self._head.decode(outputs, box.target, self._threshold)
         if len(self._wanted):
             rows = np.isin(found.class_id, self._wanted)
             found = Candidates(found.xyxy[rows], found.scores[rows], found.class_id[rows])
