@@ -1,17 +1,14 @@
-# make demo: set up .venv and run the main job on the sample video.
+# make demo: set up .venv and run the main job on the sample video; needs a package index once, then no network.
 # make test: set up .venv with everything and run the tests.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# The detector that the demo runs. Any .onnx, OpenVINO directory or Ultralytics .pt will do.
-WEIGHTS ?= ../shared/data/weights/nanodet_g.onnx
-
 .PHONY: demo test lint clean
 
 demo: $(VENV)/demo.installed out/street.mp4
-	$(BIN)/framechain run out/street.mp4 --config configs/street.yaml --weights $(WEIGHTS) \
+	$(BIN)/framechain run out/street.mp4 --config configs/street.yaml \
 		--video out/demo.mp4 --jsonl out/demo.jsonl --mot out/demo.txt --report out/demo.json
 
 out/street.mp4: samples/render_street.py $(VENV)/demo.installed
