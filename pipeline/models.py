@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DETECTOR = "nanodet-g"
 """The bundled detector, which finds where nobody names weights."""
 
+EMBEDDER = "person-embedder"
+"""The bundled embedder, likewise."""
+
 _HERE = Path(__file__).parent
 
 

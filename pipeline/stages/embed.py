@@ -17,6 +17,7 @@ from pipeline.detections import Detections
 from pipeline.errors import UsageError
 from pipeline.frame import Frame
 from pipeline.inference.model import Model, Precision, load, shortened
+from pipeline.models import EMBEDDER
 from pipeline.normalisation import IMAGENET
 from pipeline.stage import Stage
 
@@ -28,7 +29,7 @@ _AT_ONCE = 128  # crops a call: bounds memory on a crowded frame
 class Embed(Stage):
     """Sets `frame.detections.features`: (N, D) float32 unit vectors that are close for the same object.
 
-    With `classes`, the rows of all other classes are zeros: no closer to one object than to another.
+    Rows of classes that are not embedded are zeros: no closer to one object than to another.
     """
 
     name: ClassVar[str] = "embed"
@@ -36,8 +37,14 @@ class Embed(Stage):
     provides: ClassVar[frozenset[str]] = frozenset({"features"})
     stateless: ClassVar[bool] = True
 
-    weights: Path = Field(description="network from RGB crops to vectors: .onnx, OpenVINO, or TorchScript .pt")
-    classes: tuple[str | int, ...] = Field((), description="classes to embed, by name or number; if empty: all")
+    weights: Path = Field(
+        Path(EMBEDDER),
+        description="network from RGB crops to vectors: .onnx, OpenVINO, TorchScript .pt, or a name from framechain "
+        "models",
+    )
+    classes: tuple[str | int, ...] = Field(
+        (), description="classes to embed, by name or number; if empty: those that the network was made for, else all"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, or an OpenVINO device")
     precision: Precision = Field("fp32", description="fp32, or auto: what is fastest on the device")
 
@@ -61,7 +68,7 @@ class Embed(Stage):
         if self._embedder is None:
             self.open()
         assert self._embedder is not None
-        rows = [self._wanted(frame.detections) for frame in frames]
+        rows = [self._wanted(frame.detections, self._embedder.made_for) for frame in frames]
         crops = [
             [_crop(frame.image, box) for box in frame.detections.xyxy[wanted].tolist()]
             for frame, wanted in zip(frames, rows, strict=True)
@@ -77,17 +84,26 @@ class Embed(Stage):
             self._embedder.model.close()
             self._embedder = None
 
-    def _wanted(self, detections: Detections) -> NDArray[np.bool_]:
-        if not self.classes or not len(detections):
+    def _wanted(self, detections: Detections, made_for: tuple[str, ...]) -> NDArray[np.bool_]:
+        if self.classes and len(detections):
+            wanted = class_ids(self.classes, detections.names, "the detector before embed")
+        elif made_for and detections.names:
+            wanted = np.array([n for n, name in enumerate(detections.names) if name in made_for], np.int64)
+        else:
             return np.ones(len(detections), np.bool_)
-        return np.isin(detections.class_id, class_ids(self.classes, detections.names, "the detector before embed"))
+        return np.isin(detections.class_id, wanted)
 
 
 class Embedder:
-    """A loaded network from crops to unit vectors."""
+    """A loaded network from crops to unit vectors.
+
+    Attributes:
+        made_for: names of the classes whose objects it tells apart; empty where it does not say.
+    """
 
     def __init__(self, model: Model, weights: Path) -> None:
         self.model = model
+        self.made_for = model.metadata.names
         if model.metadata.task in _OTHER_TASKS:
             raise UsageError(
                 f"{weights} is made to {model.metadata.task}, not to embed; give a re-identification network"

@@ -97,12 +97,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} holds no weights that are safe to load; give a PyTorch state dict") from error
 
 
-def export(network: Any, path: Path, source: str) -> None:
+def export(network: Any, path: Path, made_for: str) -> None:
     """Write the network as ONNX, its weights in half precision, for any number of crops at once.
 
     Args:
         network: in whatever mode; it is left in evaluation mode.
-        source: a line on where the weights come from, kept in the file.
+        made_for: class of the objects that it tells apart, by the detector's name; empty for any.
 
     Raises:
         FramechainError: the file cannot be written.
@@ -131,7 +131,7 @@ def export(network: Any, path: Path, source: str) -> None:
         )
     model = onnx.load_from_string(buffer.getvalue())
     halve_weights(model)
-    onnx.helper.set_model_props(model, {"task": "embed", "source": source})
+    onnx.helper.set_model_props(model, {"task": "embed", "names": repr({0: made_for} if made_for else {})})
     partial = path.with_name(f".{path.name}.part")
     try:
         partial.write_bytes(model.SerializeToString(deterministic=True))

@@ -299,8 +299,11 @@ def train(training: EmbedderTraining, folder: RunFolder | None, progress: Progre
             folder.save(LAST, training.state())
 
 
-def finish(folder: RunFolder, settings: EmbedderSettings) -> Path:
+def finish(folder: RunFolder, settings: EmbedderSettings, made_for: str) -> Path:
     """Export the best epoch as ONNX.
+
+    Args:
+        made_for: class of the objects that it tells apart; empty for any.
 
     Returns:
         the file, for `--embedder`.
@@ -308,7 +311,7 @@ def finish(folder: RunFolder, settings: EmbedderSettings) -> Path:
     network = embedder_network.create(settings.blocks, settings.dimension)
     network.load_state_dict(folder.load(BEST))
     path = folder.path / EXPORTED
-    embedder_network.export(network, path, "framechain train embedder")
+    embedder_network.export(network, path, made_for)
     return path
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.engine import Pipeline
+from pipeline.output import file_safe
 from pipeline.sinks.mot import Mot
 from pipeline.stages.detect import Detect
 from pipeline.stages.embed import Embed
@@ -13,16 +15,24 @@ from pipeline.stages.track import Track
 _CONFIDENCE = 0.4  # a false alarm is an identity that is nobody
 
 
-def track_people(video: str, embedder: Path | str, into: Path) -> str:
-    """Find and follow the people in a video.
+def tracklets(videos: Sequence[str], embedder: str | Path, folder: Path) -> list[str]:
+    """Find and follow the people in videos; those whose tracks are there already are not looked at again.
 
     Args:
-        video: whatever a source reads. embedder: weights that keep identities apart.
-        into: file to write, in MOTChallenge format.
+        videos: whatever a source reads. embedder: weights that keep identities apart.
+        folder: where the tracks go, a file for each video in MOTChallenge format.
 
     Returns:
-        the word for `read_identities`: VIDEO=TRACKS.
+        words for `read_identities`: VIDEO=TRACKS.
     """
-    stages = [Detect(classes=("person",), confidence=_CONFIDENCE), Embed(weights=Path(embedder)), Track()]
-    Pipeline([video], stages, [Mot(path=into)]).run()
-    return f"{video}={into}"
+    folder.mkdir(parents=True, exist_ok=True)
+    words = []
+    for video in videos:
+        tracks = folder / f"{file_safe(video)}.txt"
+        if not tracks.exists():
+            partial = tracks.with_suffix(".part")
+            stages = [Detect(classes=("person",), confidence=_CONFIDENCE), Embed(weights=Path(embedder)), Track()]
+            Pipeline([video], stages, [Mot(path=partial)]).run()
+            partial.replace(tracks)
+        words.append(f"{video}={tracks}")
+    return words

@@ -13,12 +13,11 @@ from rich.table import Table
 
 from pipeline.cli.chain import Debug
 from pipeline.cli.train.progress import tell_problems
+from pipeline.models import EMBEDDER
 from pipeline.output import check_writable, replace_file
 
 if TYPE_CHECKING:
     from pipeline.training.evaluate_embedder import Retrieval
-
-BUNDLED = "person-embedder"
 
 
 def eval_embedder(
@@ -51,7 +50,7 @@ def eval_embedder(
             check_writable(path)
     crops = read_identities(data, crops=most)
     found: dict[str, dict[str, Retrieval]] = {}
-    for name in weights or [BUNDLED]:
+    for name in weights or [EMBEDDER]:
         with Console(stderr=True).status(name):
             found[name] = evaluate(name, crops, device, seed, clean_only=clean)
     tell_problems(crops.problems)

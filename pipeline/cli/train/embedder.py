@@ -31,6 +31,9 @@ def train_embedder(
     val: Annotated[
         list[str] | None, typer.Option(help="data to validate on [default: a fifth of the identities, kept out]")
     ] = None,
+    made_for: Annotated[
+        str, typer.Option("--class", help="detector's class that the crops show; others are not embedded with it")
+    ] = "person",
     teacher: Annotated[
         str | None, typer.Option(help="embedder whose similarities are matched as well (.onnx, OpenVINO)")
     ] = None,
@@ -86,7 +89,7 @@ def train_embedder(
     )
     given = read_identities(data, crops=most)
     train, validation = (given, read_identities(val, crops=most)) if val else given.split(0.2, seed)
-    described = {"data": data, "val": val, "taught_by": teacher, "most": most}
+    described = {"class": made_for, "data": data, "val": val, "taught_by": teacher, "most": most}
     return run_training(out, settings, described, train, validation, teacher, device, workers, resume)
 
 
@@ -127,7 +130,7 @@ def run_training(
             progress.say(f"interrupted; {state.epoch} epochs are kept: the same command with --resume goes on")
             return 130
         if folder is not None:
-            path = training.finish(folder, settings)
+            path = training.finish(folder, settings, str(described["class"]))
             progress.say(
                 f"best mAP {state.best:.3f} of {state.epoch} epochs; wrote {path}: use it with --embedder {path}"
             )

