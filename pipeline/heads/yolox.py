@@ -45,9 +45,12 @@ class YoloX(Head):
         scores = outputs[0][:, 5:] * outputs[0][:, 4:5]
         best = scores.max(axis=1)
         rows = np.flatnonzero(best > threshold)
-        centre, extent = self._boxes(outputs[0][:, :4], rows, size)
-        xyxy = np.concatenate([centre - extent / 2, centre + extent / 2], axis=1, dtype=np.float32)
-        return Candidates(xyxy, best[rows], scores[rows].argmax(axis=1))
+        with np.errstate(over="ignore", invalid="ignore"):  # of a network that has hardly learned
+            centre, extent = self._boxes(outputs[0][:, :4], rows, size)
+            xyxy = np.concatenate([centre - extent / 2, centre + extent / 2], axis=1, dtype=np.float32)
+        finite = np.isfinite(xyxy).all(axis=1)
+        rows = rows[finite]
+        return Candidates(xyxy[finite], best[rows], scores[rows].argmax(axis=1))
 
     def _boxes(
         self, boxes: NDArray[np.float32], rows: NDArray[np.int64], size: tuple[int, int]

@@ -27,6 +27,9 @@ from pipeline.training.run_folder import RunFolder
 
 LAST, BEST, LOG = "last.pt", "best.pt", "library.log"
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_IN_TORCH = ("file write failed", "unexpected pos", "PytorchStreamWriter")  # what its writer says
+
 
 @dataclass(frozen=True, slots=True)
 class DetectorSettings:
@@ -246,7 +249,7 @@ def _explained(folder: Path) -> Iterator[None]:
     except FramechainError:
         raise
     except Exception as error:
-        if getattr(error, "errno", None) == errno.ENOSPC or "file write failed" in str(error):  # torch's own words
+        if getattr(error, "errno", None) in _FULL or any(words in str(error) for words in _FULL_IN_TORCH):
             raise FramechainError(
                 f"there is no space for a checkpoint in {folder}; make room, then go on with --resume"
             ) from error

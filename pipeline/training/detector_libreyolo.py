@@ -72,6 +72,8 @@ class LibreYoloTrainer:
             "no_aug_epochs": min(15, phase.epochs // 5),
             **_AUGMENT[phase.augment],
         }
+        if phase.device == "cpu":
+            options["sync_bn"] = False  # several processes cannot share batch statistics there
         if phase.learning_rate is not None:
             options["lr0"] = phase.learning_rate
 

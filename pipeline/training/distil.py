@@ -55,6 +55,12 @@ class Labelled:
     objects: int
 
 
+def check_videos(how: Labelling) -> None:
+    """Open every video once; raises UsageError or FramechainError where one cannot be read."""
+    for video in how.videos:
+        open_source(video, every=how.every).close()
+
+
 def label_videos(
     teacher: Detect,
     how: Labelling,
@@ -100,7 +106,7 @@ def label_videos(
             raise FramechainError(
                 f"the teacher found nothing in {frames} frames; give a lower --confidence, other --classes or videos"
             )
-        description = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(names))}
+        description = {"path": ".", "train": "images", "names": dict(enumerate(names))}
         replace_file(folder / "data.yaml", yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
         result = Labelled(frames, known, kept, objects)
         replace_file(counts, json.dumps({"frames": frames, "known": known, "kept": kept, "objects": objects}) + "\n")
@@ -139,11 +145,10 @@ def class_names(
         raise UsageError(f"the teacher knows no class '{unknown[0]}'; it knows: {', '.join(teacher[:24])}")
     if data is None:
         return how.classes or tuple(teacher), None
-    given = read_data(data, validation, seed, how.classes)
-    own = read_yolo(data).names
-    if own and not set(own) & set(how.classes or teacher):
+    given = read_data(data, validation, seed, how.classes or teacher)
+    if not set(given.names) & set(how.classes or teacher):
         raise UsageError(
-            f"the teacher labels none of the classes of {data} ({', '.join(own[:24])}); "
+            f"the teacher labels none of the classes of {data} ({', '.join(given.names[:24])}); "
             f"give --classes, or data with the teacher's names"
         )
     return given.names, given

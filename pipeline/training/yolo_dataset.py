@@ -66,9 +66,9 @@ def read_yolo(path: Path, names: Sequence[str] = (), split: str = "") -> YoloDat
         folders, own = _described(described, split)
     else:
         folders, own = [path / "images" / split], ()
-    names = tuple(names) or own
+    names = own or tuple(names)
     problems: list[str] = []
-    images = [image for folder in folders for image in _images(folder, len(names), problems)]
+    images = [image for folder in dict.fromkeys(folders) for image in _images(folder, len(names), problems)]
     if not images:
         reason = f" ({problems[0]})" if problems else ""
         raise UsageError(f"{path} has no image that can be used{reason}; give a folder with images/ and labels/")

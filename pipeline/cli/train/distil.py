@@ -71,12 +71,13 @@ def distil(
     from pipeline.stages.detect import Detect
     from pipeline.training.detector import train_detector
     from pipeline.training.detector_data import DetectorData
-    from pipeline.training.distil import Labelling, class_names, label_videos, student_data
+    from pipeline.training.distil import Labelling, check_videos, class_names, label_videos, student_data
     from pipeline.training.distributed import joined
 
     wanted = tuple(name.strip() for group in classes or () for name in group.split(",") if name.strip())
     how = Labelling(tuple(videos), every, confidence, wanted, novelty)
     with joined(device) as process, shown(epochs, quiet or not process.leads) as show:
+        check_videos(how)  # nothing is written before all that was asked for is known to be there
         stage = Detect(weights=teacher, confidence=confidence, device=device)
         stage.open()
         names, given = class_names(stage.names, how, data, val, seed)
