@@ -102,12 +102,17 @@ def check_writable(path: Path) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a whole file at once: whoever reads it sees the old text or the new, never half.
+    """Write a whole text file at once; see `replace_bytes`."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file at once: whoever reads it sees the old content or the new, never half.
 
     Raises:
         FramechainError: it cannot be written; what was there before is untouched.
     """
-    data, target = text.encode(), path.expanduser().resolve()
+    target = path.expanduser().resolve()
     partial = target.with_name(f".{target.name}.part")
     try:
         if target.exists() and not target.is_file():  # a pipe or a device: there is nothing to replace

@@ -9,7 +9,7 @@ import re
 import threading
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
@@ -80,6 +80,22 @@ class TorchModel(Model):
             except Exception as error:
                 found.append(Probe(device, False, shortened(error)))
         return found
+
+    def gradient(self, batch: NDArray[np.float32], loss: Callable[[Any], Any]) -> NDArray[np.float32]:
+        """How a loss changes with each number of the input.
+
+        Args:
+            batch: (N, 3, H, W). loss: from the network's first output, a tensor, to a tensor, summed.
+
+        Returns:
+            of the shape of `batch`.
+        """
+        torch = self._torch
+        with self._lock, torch.enable_grad():
+            given = torch.from_numpy(batch).to(self.device).requires_grad_()
+            results = self._module(given.half() if self._half else given)
+            loss(results[0] if isinstance(results, tuple | list) else results).sum().backward()
+        return np.asarray(given.grad.float().cpu().numpy(), np.float32)
 
     def _infer(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         torch = self._torch

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.errors import FramechainError, MissingExtra, UsageError
 from pipeline.inference.torch import import_torch
+from pipeline.output import replace_bytes
 from pipeline.training.identities import HEIGHT, WIDTH
 
 BLOCKS = 19
@@ -113,7 +114,6 @@ def export(network: Any, path: Path, made_for: str) -> None:
     import onnx
     import torch
 
-    from pipeline.output import cannot_write
     from pipeline.training.half import halve_weights
 
     network.eval()
@@ -131,11 +131,27 @@ def export(network: Any, path: Path, made_for: str) -> None:
         )
     model = onnx.load_from_string(buffer.getvalue())
     halve_weights(model)
-    onnx.helper.set_model_props(model, {"task": "embed", "names": repr({0: made_for} if made_for else {})})
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_bytes(model.SerializeToString(deterministic=True))
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+    onnx.helper.set_model_props(model, {"task": "embed", "names": repr(_names(made_for))})
+    replace_bytes(path, model.SerializeToString(deterministic=True))
+
+
+def export_torchscript(network: Any, path: Path, made_for: str) -> None:
+    """Write the network as TorchScript, for GPUs and for attacks; arguments and errors as `export`."""
+    import io
+    import json
+    import warnings
+
+    import torch
+
+    network.eval()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that TorchScript is to be followed by another format
+        module = torch.jit.trace(network, torch.zeros(1, 3, HEIGHT, WIDTH))
+        said = {"task": "embed", "names": _names(made_for), "dynamic": True}
+        torch.jit.save(module, buffer, _extra_files={"config.txt": json.dumps(said)})
+    replace_bytes(path, buffer.getvalue())
+
+
+def _names(made_for: str) -> dict[int, str]:
+    return {0: made_for} if made_for else {}

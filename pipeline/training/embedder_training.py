@@ -28,7 +28,7 @@ from pipeline.training.identity_batches import AugmentedCrops, IdentityBatches, 
 from pipeline.training.metric_losses import batch_hard_triplet, similarity_matching
 from pipeline.training.run_folder import RunFolder
 
-LAST, BEST, EXPORTED = "last.pt", "best.pt", "embedder.onnx"
+LAST, BEST, EXPORTED, SCRIPT = "last.pt", "best.pt", "embedder.onnx", "embedder.torchscript"
 
 _AT_ONCE = 64  # crops a call in validation
 _SMOOTHING = 0.1  # of the identities' labels (Luo et al. 2019)
@@ -300,18 +300,19 @@ def train(training: EmbedderTraining, folder: RunFolder | None, progress: Progre
 
 
 def finish(folder: RunFolder, settings: EmbedderSettings, made_for: str) -> Path:
-    """Export the best epoch as ONNX.
+    """Export the best epoch as ONNX and as TorchScript.
 
     Args:
         made_for: class of the objects that it tells apart; empty for any.
 
     Returns:
-        the file, for `--embedder`.
+        the ONNX file, for `--embedder`.
     """
     network = embedder_network.create(settings.blocks, settings.dimension)
     network.load_state_dict(folder.load(BEST))
     path = folder.path / EXPORTED
     embedder_network.export(network, path, made_for)
+    embedder_network.export_torchscript(network, folder.path / SCRIPT, made_for)
     return path
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,20 @@ from scipy.stats import rankdata
 
 from pipeline.errors import UsageError
 from pipeline.inference.model import load
+from pipeline.inference.torch import TorchModel
 from pipeline.stages.embed import Embedder
-from pipeline.training.corruptions import CORRUPTIONS, Corruption
+from pipeline.training.corruptions import CORRUPTIONS
 from pipeline.training.identities import HEIGHT, WIDTH, Identities
+from pipeline.training.identity_batches import normalised
 
 RANKS = (1, 5, 10)
 SEPARATION = 1.0
 """Seconds by which two crops of a video must differ for the one to be found by the other: nearer ones are all but
 copies, which any embedder finds."""
+
+
+ATTACK = 2
+"""Grey levels by which an attack moves each pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +88,11 @@ def retrieval(features: NDArray[np.float32], data: Identities) -> Retrieval:
 
 
 def evaluate(weights: str, data: Identities, device: str, seed: int, *, clean_only: bool) -> dict[str, Retrieval]:
-    """Retrieval with an embedder on clean crops and, unless `clean_only`, on those of each corruption.
+    """Retrieval with an embedder on clean crops and, unless `clean_only`, on damaged and on attacked ones.
 
-    Only the queries' sight matters less than that both sides are damaged alike, as they are on one camera: all crops
-    of a condition are corrupted.
+    All crops of a condition are damaged, queries and gallery, as they are on one camera. The attack is made where the
+    network runs in PyTorch: the fast gradient sign method (Goodfellow et al. 2015) moves every pixel by `ATTACK` so
+    that crops look less like the others of their identity.
 
     Args:
         weights: whatever the embed stage takes. seed: of the corruptions.
@@ -92,19 +101,34 @@ def evaluate(weights: str, data: Identities, device: str, seed: int, *, clean_on
         UsageError: the weights are no embedder, or nobody is to be seen twice.
     """
     embedder = Embedder(load(weights, device), Path(weights))
-    conditions = {"clean": None, **({} if clean_only else CORRUPTIONS)}
-    found = {name: retrieval(_vectors(embedder, data, corrupt, seed), data) for name, corrupt in conditions.items()}
+    boxes, whole = data.boxes(), np.array([[0, 0, WIDTH, HEIGHT]], np.float32)
+    clean = _vectors(embedder, boxes)
+    found = {"clean": retrieval(clean, data)}
+    if not clean_only:
+        for name, corrupt in CORRUPTIONS.items():
+            rng = np.random.default_rng(seed)
+            damaged = (corrupt(np.ascontiguousarray(box), whole, rng) for box in boxes)
+            found[name] = retrieval(_vectors(embedder, damaged), data)
+        if isinstance(embedder.model, TorchModel):
+            found["attack"] = retrieval(_vectors(embedder, _attacked(embedder.model, data, clean)), data)
     embedder.model.close()
     return found
 
 
-def _vectors(embedder: Embedder, data: Identities, corrupt: Corruption | None, seed: int) -> NDArray[np.float32]:
-    rng, whole = np.random.default_rng(seed), np.array([[0, 0, WIDTH, HEIGHT]], np.float32)
-    parts = []
-    for box in data.boxes():
-        crop = np.ascontiguousarray(box)
-        parts += embedder([[crop if corrupt is None else corrupt(crop, whole, rng)]])
-    return np.concatenate(parts)
+def _vectors(embedder: Embedder, crops: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    return np.concatenate([embedder([[np.ascontiguousarray(crop)]])[0] for crop in crops])
+
+
+def _attacked(model: TorchModel, data: Identities, clean: NDArray[np.float32]) -> Iterator[NDArray[np.uint8]]:
+    """Each crop, every pixel a little less like the mean of its identity."""
+    from torch import from_numpy
+    from torch.nn.functional import cosine_similarity
+
+    for crop, identity in zip(data.boxes(), data.identity, strict=True):
+        mean = from_numpy(clean[data.identity == identity].mean(axis=0)).to(model.device)
+        slope = model.gradient(normalised([crop]), partial(cosine_similarity, mean))
+        step = ATTACK * np.sign(slope[0, ::-1]).transpose(1, 2, 0)  # the network sees RGB
+        yield np.clip(crop - step, 0, 255).astype(np.uint8)
 
 
 def _auc(same: NDArray[np.float32], other: NDArray[np.float32]) -> float:

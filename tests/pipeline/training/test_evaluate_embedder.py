@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from identity_data import write_identities
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.errors import UsageError
-from pipeline.training.evaluate_embedder import SEPARATION, retrieval
-from pipeline.training.identities import Identities
+from pipeline.training import embedder_network
+from pipeline.training.corruptions import CORRUPTIONS
+from pipeline.training.evaluate_embedder import SEPARATION, evaluate, retrieval
+from pipeline.training.identities import Identities, read_identities
 
 
 def identities(identity: list[int], time: list[float], group: list[int] | None = None) -> Identities:
@@ -56,3 +61,19 @@ def test_galleries_are_of_one_group() -> None:
 def test_data_in_which_nobody_is_seen_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="seen twice"):
         retrieval(np.eye(3, dtype=np.float32), identities([0, 1, 2], [np.nan] * 3))
+
+
+def test_every_condition_is_measured_and_an_attack_hurts(tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    network = embedder_network.create(3, 16)
+    embedder_network.export_torchscript(network, tmp_path / "random.torchscript", "person")
+    embedder_network.export(network, tmp_path / "random.onnx", "person")
+    data = read_identities([str(write_identities(tmp_path / "people", 5, 4))])
+    script = evaluate(str(tmp_path / "random.torchscript"), data, "cpu", 0, clean_only=False)
+    assert list(script) == ["clean", *CORRUPTIONS, "attack"]
+    assert script["attack"].auc < script["clean"].auc
+    onnx = evaluate(str(tmp_path / "random.onnx"), data, "cpu", 0, clean_only=False)
+    assert list(onnx) == ["clean", *CORRUPTIONS]  # no gradient to attack with
+    assert onnx["clean"].mean_ap == pytest.approx(script["clean"].mean_ap, abs=0.02)

@@ -51,7 +51,7 @@ def test_a_run_leaves_settings_figures_curves_and_a_network_for_the_chain(people
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "metrics.csv", "curves.png", "last.pt", "best.pt", "embedder.onnx"
+        "config.yaml", "metrics.csv", "curves.png", "last.pt", "best.pt", "embedder.onnx", "embedder.torchscript"
     }  # fmt: skip
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
