@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,11 +14,22 @@ from pipeline.errors import FramechainError
 
 app = typer.Typer(
     name="framechain",
-    help="Real-time video analytics: detect, embed, track and read text, measured honestly.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    show_version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    """Real-time video analytics: detect, embed, track and read text, measured honestly."""
+    if show_version:
+        print(f"framechain {version('framechain')}")
+        raise typer.Exit
+
+
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
