@@ -80,6 +80,9 @@ class Trained:
 class Trainer(Protocol):
     """A library that trains detectors."""
 
+    def check(self, processes: int, ema: bool) -> None:
+        """Refuse so many processes, or to do without a moving average, where the library cannot; raises UsageError."""
+
     def names(self, model: str) -> tuple[str, ...]:
         """The classes that weights know."""
 
@@ -151,16 +154,15 @@ def train_detector(
             f"--freeze-epochs {settings.freeze_epochs} leaves nothing of {settings.epochs} epochs; give less"
         )
     trainer = trainer_of(settings.model)
+    trainer.check(process.world, settings.ema)
+    known = trainer.names(settings.model)
+    size = settings.image_size or trainer.image_size(settings.model)
     folder, device = out.expanduser(), choose_device(process.device)
     if settings.precision == "bf16" and device == "cpu":
         raise UsageError("the training libraries compute in bf16 on GPUs only; use --precision fp32")
     file, rows = folder / "data" / "data.yaml", []
     if process.leads:
-        own = (
-            None
-            if data
-            else read_data(Path(settings.data), settings.validation, settings.seed, trainer.names(settings.model))
-        )
+        own = None if data else read_data(Path(settings.data), settings.validation, settings.seed, known)
         run = RunFolder(folder, {**asdict(settings), **(origin or {})}, resume=resume)
         rows = run.rows
         found = own or (data and data(folder))
@@ -182,7 +184,6 @@ def train_detector(
         on_epoch(run.rows[-1])
 
     with _explained(folder):
-        size = settings.image_size or trainer.image_size(settings.model)
         offset, weights = 0, settings.model
         for length, frozen in ((settings.freeze_epochs, True), (settings.epochs - settings.freeze_epochs, False)):
             if done < offset + length:

@@ -34,13 +34,19 @@ class LibreYoloTrainer:
     """Runs phases of training in libreyolo."""
 
     @staticmethod
+    def check(processes: int, ema: bool) -> None:
+        """It can do all that is asked of it."""
+
+    @staticmethod
     def names(model: str) -> tuple[str, ...]:
         """The classes that weights know; empty for an architecture without weights."""
-        if not Path(model).is_file():
-            return ()
         with contained("libreyolo"):
-            names = read_checkpoint(Path(model), "cpu").names
-        return tuple(str(names[number]) for number in sorted(names))
+            if not Path(model).is_file():
+                _trained(_architecture(model)[0])
+                return ()
+            network = read_checkpoint(Path(model), "cpu")
+        _trained(type(network))
+        return tuple(str(network.names[number]) for number in sorted(network.names))
 
     @staticmethod
     def image_size(model: str) -> int:
@@ -121,23 +127,39 @@ def _network(model: str, device: str) -> Any:
     """From a checkpoint, or an architecture with random weights."""
     if Path(model).is_file():
         return read_checkpoint(Path(model), device)
+    kind, size = _architecture(model)
     try:
-        import libreyolo  # noqa: F401  # registers the families
-        from libreyolo.models.base import BaseModel
-    except ImportError as error:
-        raise MissingExtra("training a detector of libreyolo", "libreyolo") from error
-    family, _, size = model.rpartition("-")
-    kinds = {kind.FAMILY: kind for kind in BaseModel._registry if kind.FAMILY and "detect" in kind.SUPPORTED_TASKS}
-    if family not in kinds:
-        raise UsageError(f"libreyolo has no detector '{family}'{nearest(family, kinds)}")
-    if size not in kinds[family].INPUT_SIZES:
-        raise UsageError(
-            f"libreyolo has no {family} of size '{size}'; there are: {', '.join(kinds[family].INPUT_SIZES)}"
-        )
-    try:
-        return kinds[family](None, size=size, device=device)
+        return kind(None, size=size, device=device)
     except OSError as error:
         raise UsageError(
             f"libreyolo starts {model} from a backbone that cannot be downloaded ({error}); give --model a checkpoint, "
             f"or an architecture that starts from nothing, such as yolo9-t"
         ) from error
+
+
+def _architecture(model: str) -> tuple[Any, str]:
+    """The class and the size that a name such as yolo9-t stands for."""
+    kinds = _families()
+    family, _, size = model.rpartition("-")
+    if family not in kinds:
+        raise UsageError(f"libreyolo has no detector '{family}'{nearest(family, kinds)}")
+    sizes = kinds[family].INPUT_SIZES
+    if size not in sizes:
+        raise UsageError(f"libreyolo has no {family} of size '{size}'; there are: {', '.join(sizes)}")
+    return kinds[family], size
+
+
+def _trained(kind: Any) -> None:
+    """Refuse a family that the library only runs."""
+    if kind.TRAIN_CONFIG is None:
+        can = sorted(family for family, other in _families().items() if other.TRAIN_CONFIG is not None)
+        raise UsageError(f"libreyolo runs {kind.FAMILY} and does not train it; it trains: {', '.join(can)}")
+
+
+def _families() -> dict[str, Any]:
+    try:
+        import libreyolo.models  # noqa: F401  # registers them
+        from libreyolo.models.base import BaseModel
+    except ImportError as error:
+        raise MissingExtra("training a detector of libreyolo", "libreyolo") from error
+    return {kind.FAMILY: kind for kind in BaseModel._registry if kind.FAMILY and "detect" in kind.SUPPORTED_TASKS}

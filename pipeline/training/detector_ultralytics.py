@@ -23,6 +23,16 @@ class UltralyticsTrainer:
     """Runs phases of training in Ultralytics."""
 
     @staticmethod
+    def check(processes: int, ema: bool) -> None:
+        """Refuse what it cannot do."""
+        if processes > 1:
+            raise UsageError(
+                "Ultralytics does not train in processes that torchrun starts; start it without, on one GPU"
+            )
+        if not ema:
+            raise UsageError("Ultralytics always averages weights (EMA); leave --no-ema out")
+
+    @staticmethod
     def names(model: str) -> tuple[str, ...]:
         """The classes that weights know; empty for an architecture without weights."""
         if Path(model).suffix == ".yaml":
@@ -40,8 +50,6 @@ class UltralyticsTrainer:
     @staticmethod
     def train(phase: Phase, on_epoch: OnEpoch) -> None:
         """Train one phase to its end, or until `patience` epochs brought nothing better."""
-        if not phase.ema:
-            raise UsageError("Ultralytics always averages weights (EMA); leave --no-ema out")
         network = _network(str(phase.resume or phase.weights))
 
         def told(trainer: Any) -> None:

@@ -180,6 +180,7 @@ def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     [
         ({"model": "yolo9-z"}, "libreyolo has no yolo9 of size 'z'; there are: t, s, m, c"),
         ({"model": "yolo99-t"}, "libreyolo has no detector 'yolo99'; did you mean 'yolo9'?"),
+        ({"model": "fcos-r50"}, "libreyolo runs fcos and does not train it; it trains: "),
         ({"model": "yolo11n.pt"}, "there is no model 'yolo11n.pt'"),
         ({"freeze_epochs": 2}, "--freeze-epochs 2 leaves nothing of 2 epochs"),
         ({"precision": "bf16"}, "use --precision fp32"),
@@ -195,6 +196,7 @@ def test_what_cannot_be_trained_is_said_in_a_line(
         train(data, tmp_path / "run", **options)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()  # nothing in the way of the next try
 
 
 def test_a_network_that_only_computes_is_refused(tmp_path: Path) -> None:
