@@ -37,7 +37,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    keep_going: bool = Field(False, description="count a frame on which a stage or sink fails, skip it, go on")
+    keep_going: bool = Field(
+        False,
+        description="skip and count frames that a stage or sink fails on; go on without sources that cannot be opened",
+    )
     queue: int = Field(2, ge=1, le=1024, description="frames that may wait before each part")
     staleness: float = Field(0.5, gt=0, description="seconds a frame of a live source may wait before it is dropped")
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from pipeline.channel import Aborted, Channel
+from pipeline.errors import FramechainError
 from pipeline.frame import Frame
 from pipeline.intake import Entry, Intake, Item
 from pipeline.metrics import Metrics, Snapshot, unique
@@ -38,7 +39,8 @@ class Pipeline:
     Args:
         sources: uris, or sources that are not opened yet.
         stages, sinks: not opened yet; the pipeline opens and closes all parts.
-        keep_going: count a frame on which a stage or sink fails, leave it out, and go on.
+        keep_going: count a frame on which a stage or sink fails, leave it out, and go on; go on without a source that
+            cannot be opened, as long as there is another.
         queue: frames that may wait before each part; before one that takes batches, two batches may.
         staleness: seconds that a frame of a live source may wait before it is dropped.
 
@@ -164,8 +166,16 @@ class Pipeline:
         with ThreadPoolExecutor(max_workers=min(32, len(self._sources))) as pool:
             openings = [pool.submit(source.open) for source in self._sources]
         self._opened += self._sources
-        for opening in openings:
-            info = opening.result()
+        sources, self._sources = self._sources, []
+        for source, opening in zip(sources, openings, strict=True):
+            try:
+                info = opening.result()
+            except FramechainError as error:
+                if not self._control.keep_going or (source is sources[-1] and not self.infos):
+                    raise
+                logger.warning("%s; the other sources go on", error)
+                continue
+            self._sources.append(source)
             self.infos.append(replace(info, id=unique(info.id, [other.id for other in self.infos])))
         for sink in self._sinks:
             self._opened.append(sink)

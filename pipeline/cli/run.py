@@ -65,7 +65,11 @@ def run(
     report: Annotated[Path | None, typer.Option(help="write all figures of the run as JSON here")] = None,
     show: Annotated[bool, typer.Option("--show", help="show the annotated video in a window; q ends")] = False,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="skip and count frames that a stage fails on")
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="skip and count frames that a stage fails on; go on without sources that cannot be opened",
+        ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
     debug: Debug = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from chains import Call, Keep, Memory, Stateful
@@ -105,6 +106,19 @@ def test_keep_going_counts_and_skips(caplog: pytest.LogCaptureFixture) -> None:
     assert snapshot.sources[0].dropped == {"call failed": 10}
     assert balanced(snapshot)
     assert len(caplog.records) == 1, "the first failure is logged, the rest are counted"
+
+
+def test_a_source_that_does_not_open_is_left_out_with_keep_going(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing, sink = str(tmp_path / "missing.mp4"), Keep()
+    with pytest.raises(UsageError, match=r"missing\.mp4"):
+        Pipeline([missing, Memory(count=5)], sinks=[Keep()]).run()
+    Pipeline([missing, Memory(count=5), missing], sinks=[sink], keep_going=True).run()
+    assert len(sink.seen) == 5
+    assert caplog.text.count("the other sources go on") == 2
+    with pytest.raises(UsageError, match=r"missing\.mp4"):
+        Pipeline([missing, missing], sinks=[Keep()], keep_going=True).run()
 
 
 def test_a_source_that_breaks_ends_the_run_but_not_with_keep_going() -> None:
