@@ -65,7 +65,7 @@ def test_an_embedder_is_no_detector(data: Path, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         ((), "no source"),
-        (("test:",), "weights"),
+        (("test:", "--weights", "nanodet-h"), "did you mean 'nanodet-g'?"),
         (("test:", "--classes", "persn", "--weights", "NANODET"), "did you mean 'person'?"),
         (("test:", "--confidence", "2", "--weights", "NANODET"), "confidence"),
         (("test:", "--tracker", "deepsrt", "--weights", "NANODET"), "did you mean 'deepsort'?"),

