@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -43,7 +43,7 @@ class EmbedderSettings:
     Attributes:
         backbone: "imagenet", "none", or the file of a MobileNetV2's weights.
         blocks: of MobileNetV2, 2 to 19. dimension: length of the vectors.
-        epochs: at most. batches: an epoch. identities, crops: P and K of a batch.
+        epochs: at most. batches: an epoch; 0 for as many as show each crop once. identities, crops: P and K of a batch.
         rate: highest learning rate (AdamW; rises linearly, falls as a cosine).
         decay: weight decay. margin: of the triplets.
         freeze: epochs in which the whole backbone stays as it is.
@@ -60,7 +60,7 @@ class EmbedderSettings:
     blocks: int = 18
     dimension: int = 256
     epochs: int = 40
-    batches: int = 100
+    batches: int = 0
     identities: int = 16
     crops: int = 4
     rate: float = 1e-3
@@ -77,6 +77,10 @@ class EmbedderSettings:
     identity: float = 1.0
     teacher: float = 100.0
     seed: int = 0
+
+    def for_crops(self, count: int) -> EmbedderSettings:
+        """With the number of batches that suits so many crops, where it is not given."""
+        return self if self.batches else replace(self, batches=max(1, round(count / (self.identities * self.crops))))
 
 
 class Progress(Protocol):
@@ -174,8 +178,10 @@ class EmbedderTraining:
         triplet, identity, teacher = (sums / self.settings.batches).tolist()
         trained = perf_counter() - begun
         found = self.validate()
-        self.since = 0 if found.mean_ap > self.best else self.since + 1
-        self.best = max(self.best, found.mean_ap)
+        # batch statistics differ a little between processes, and all must stop after the same epoch
+        mean_ap = self._process.agree(found.mean_ap)
+        self.since = 0 if mean_ap > self.best else self.since + 1
+        self.best = max(self.best, mean_ap)
         speed = self._process.world * self.settings.batches * self.settings.identities * self.settings.crops / trained
         return {
             "epoch": self.epoch,
@@ -184,7 +190,7 @@ class EmbedderTraining:
             **({"teacher_loss": teacher} if self._taught is not None else {}),
             "rate": rate,
             "rank1": found.rank[1],
-            "mAP": found.mean_ap,
+            "mAP": mean_ap,
             "AUC": found.auc,
             "crops_per_second": speed,
         }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,14 +30,25 @@ from pipeline.cli.train.detector import (
     settings_of,
     shown,
 )
+from pipeline.cli.train.embedder import run_training
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.training.detector import DetectorSettings
 
 
 def distil(
     videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="video files, or folders of images")],
-    teacher: Annotated[str, typer.Option(help="detector that labels: whatever framechain run --weights takes")],
+    teacher: Annotated[
+        str, typer.Option(help="detector that labels, or embedder whose similarities are matched: file or name")
+    ],
     student: Annotated[
-        str, typer.Option(help="detector that learns: a checkpoint, or an architecture as in train detector")
-    ] = "yolo9-t",
+        str | None,
+        typer.Option(
+            help="detector that learns: a checkpoint, or an architecture as in train detector [default: yolo9-t]; "
+            "for an embedder what train embedder takes as its --backbone [default: imagenet]"
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="labelled images in YOLO's format to learn from as well")] = None,
     classes: Annotated[list[str] | None, typer.Option(help="classes to learn, by the teacher's names")] = None,
     every: Annotated[int, typer.Option(min=1, help="look at every n-th frame")] = 10,
@@ -63,11 +75,17 @@ def distil(
     quiet: Quiet = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> int:
-    """Label videos with a teacher, and train a student on that, and on given labels where there are any."""
+    """Let a large model teach a small one on unlabelled videos: detectors by labels, embedders by similarities."""
     settings = settings_of(
-        data, student, val, epochs, freeze_epochs, image_size, batch, learning_rate, augment, balanced, precision,
-        ema, patience, seed,
+        data, student or "yolo9-t", val, epochs, freeze_epochs, image_size, batch, learning_rate, augment, balanced,
+        precision, ema, patience, seed,
     )  # fmt: skip
+    from pipeline.training.embedder_distil import is_embedder
+
+    if is_embedder(teacher, device):
+        if data or classes or image_size or val:
+            raise UsageError(f"{teacher} is an embedder; leave --data, --classes, --image-size and --val out")
+        return _embedder(videos, teacher, student or "imagenet", settings, out, device, resume)
     from pipeline.stages.detect import Detect
     from pipeline.training.detector import train_detector
     from pipeline.training.detector_data import DetectorData
@@ -102,3 +120,28 @@ def distil(
             show,
             out,
         )
+
+
+def _embedder(
+    videos: list[str], teacher: str, student: str, asked: DetectorSettings, out: Path, device: str, resume: bool
+) -> int:
+    from pipeline.training.embedder_distil import crops_of
+    from pipeline.training.embedder_training import EmbedderSettings
+
+    settings = EmbedderSettings(
+        backbone=student,
+        epochs=asked.epochs,
+        identities=max(2, asked.batch // EmbedderSettings().crops),
+        freeze=asked.freeze_epochs,
+        augmentation=asked.augment,
+        precision=asked.precision,
+        patience=asked.patience,
+        triplet=0.0,  # a person who was lost and found again has two identities here
+        identity=0.0,
+        seed=asked.seed,
+    )
+    tracks = out.with_name(f"{out.name}-tracks")
+    described = {"class": "person", "videos": videos, "taught_by": teacher}
+    return run_training(
+        out, settings, described, partial(crops_of, videos, teacher, tracks, asked.seed), teacher, device, 2, resume
+    )

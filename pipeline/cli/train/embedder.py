@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,6 +14,7 @@ from pipeline.cli.train.progress import TrainingProgress, tell_problems
 from pipeline.errors import FramechainError
 
 if TYPE_CHECKING:
+    from pipeline.training.distributed import Process
     from pipeline.training.embedder_training import EmbedderSettings
     from pipeline.training.identities import Identities
 
@@ -41,7 +42,7 @@ def train_embedder(
     blocks: Annotated[int, typer.Option(min=2, max=19, help="blocks of MobileNetV2: fewer are faster")] = 18,
     dimension: Annotated[int, typer.Option(min=8, max=2048, help="length of the vectors")] = 256,
     epochs: Annotated[int, typer.Option(min=1, help="at most")] = 40,
-    batches: Annotated[int, typer.Option(min=1, help="batches an epoch")] = 100,
+    batches: Annotated[int, typer.Option(min=0, help="batches an epoch; 0: as many as show each crop once")] = 0,
     identities: Annotated[int, typer.Option(min=2, help="identities a batch")] = 16,
     crops: Annotated[int, typer.Option(min=2, help="crops of each of them")] = 4,
     most: Annotated[int, typer.Option(min=2, help="crops kept of an identity, evenly spaced in time")] = 60,
@@ -87,29 +88,38 @@ def train_embedder(
         teacher=teacher_weight,
         seed=seed,
     )
-    given = read_identities(data, crops=most)
-    train, validation = (given, read_identities(val, crops=most)) if val else given.split(0.2, seed)
+
+    def read(_process: Process) -> tuple[Identities, Identities]:
+        given = read_identities(data, crops=most)
+        return (given, read_identities(val, crops=most)) if val else given.split(0.2, seed)
+
     described = {"class": made_for, "data": data, "val": val, "taught_by": teacher, "most": most}
-    return run_training(out, settings, described, train, validation, teacher, device, workers, resume)
+    return run_training(out, settings, described, read, teacher, device, workers, resume)
 
 
 def run_training(
     out: Path,
     settings: EmbedderSettings,
     described: Mapping[str, object],
-    train: Identities,
-    validation: Identities,
+    read: Callable[[Process], tuple[Identities, Identities]],
     teacher: str | None,
     device: str,
     workers: int,
     resume: bool,
 ) -> int:
-    """Train, show how it goes, and export the best epoch; returns the exit code."""
+    """Read what to train and to validate on, train, show how it goes, and export the best epoch.
+
+    Returns:
+        the exit code.
+    """
     from pipeline.training import embedder_training as training
     from pipeline.training.distributed import joined
     from pipeline.training.run_folder import RunFolder
 
-    with joined(device) as process, TrainingProgress(settings.epochs, settings.batches, process.leads) as progress:
+    with joined(device) as process, TrainingProgress(settings.epochs, process.leads) as progress:
+        train, validation = read(process)
+        settings = settings.for_crops(len(train))
+        progress.begin(settings.batches)
         if process.leads:
             tell_problems(dict.fromkeys([*train.problems, *validation.problems]))
         progress.say(

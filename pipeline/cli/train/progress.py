@@ -16,8 +16,8 @@ _SHOWN = 5  # problems told one by one
 class TrainingProgress:
     """Shows epochs, batches and figures on standard error; a process that does not lead shows nothing."""
 
-    def __init__(self, epochs: int, batches: int, leads: bool) -> None:
-        self._epochs, self._batches, self._leads = epochs, batches, leads
+    def __init__(self, epochs: int, leads: bool) -> None:
+        self._epochs, self._leads = epochs, leads
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         columns = (
             TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
@@ -27,7 +27,7 @@ class TrainingProgress:
             TextColumn("{task.fields[figures]}"),
         )
         self._bar = Progress(*columns, console=self._console, disable=not (leads and self._console.is_terminal))
-        self._task = self._bar.add_task("", total=batches, epoch=1, figures="")
+        self._task = self._bar.add_task("", total=None, epoch=1, figures="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -40,6 +40,10 @@ class TrainingProgress:
         """A line above the bar."""
         if self._leads:
             self._console.print(text, markup=False)
+
+    def begin(self, batches: int) -> None:
+        """It is known how many batches an epoch has."""
+        self._bar.update(self._task, total=batches)
 
     def batch(self, epoch: int, number: int) -> None:
         """A batch of an epoch (from 1) is done."""

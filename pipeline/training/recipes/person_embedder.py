@@ -58,6 +58,7 @@ def main() -> None:
         teacher=str(arguments.teacher),
         backbone=str(fetch_backbone(inputs)),
         epochs=24,
+        batches=100,
         freeze=0,
         coarse=0.5,
         ema=0.99,
