@@ -53,7 +53,7 @@ class Detect(Stage):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, or an OpenVINO device")
     precision: Precision = Field("fp32", description="fp32, or auto: what is fastest on the device")
 
-    _detector: _Detector | None = PrivateAttr(None)
+    _detector: Detector | None = PrivateAttr(None)
 
     def open(self) -> None:
         """Load the network and try it once.
@@ -62,7 +62,15 @@ class Detect(Stage):
             UsageError: the weights are no detector, a class does not exist, the size or device does not fit.
             MissingExtra: the runtime for these weights is not installed.
         """
-        self._detector = _Detector(self)
+        self._detector = Detector(self)
+
+    @property
+    def detector(self) -> Detector:
+        """The loaded network; loads it where nobody did."""
+        if self._detector is None:
+            self.open()
+        assert self._detector is not None
+        return self._detector
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,10 +79,7 @@ class Detect(Stage):
 
     def process(self, frames: Sequence[Frame]) -> None:
         """Set `detections` of every frame."""
-        if self._detector is None:
-            self.open()
-        assert self._detector is not None
-        for frame, found in zip(frames, self._detector([frame.image for frame in frames]), strict=True):
+        for frame, found in zip(frames, self.detector([frame.image for frame in frames]), strict=True):
             frame.detections = found
 
     def close(self) -> None:
@@ -84,8 +89,13 @@ class Detect(Stage):
             self._detector = None
 
 
-class _Detector:
-    """A loaded network together with what its outputs mean."""
+class Detector:
+    """A loaded network together with what its outputs mean.
+
+    Attributes:
+        model: the network. head: what its outputs mean, and what it is fed.
+        names: of the classes by number; empty where the network names none.
+    """
 
     def __init__(self, options: Detect) -> None:
         self._options = options
@@ -94,18 +104,19 @@ class _Detector:
         if metadata.task not in ("", "detect"):
             raise UsageError(f"{options.weights} is made to {metadata.task}, not to detect; give a detection network")
         self._fixed, self._size = self._input_size()
-        self._head = self._recognise()
-        if self._head.preprocessing.fit == "none" and options.image_size:
+        self.head = self._recognise()
+        if self.head.preprocessing.fit == "none" and options.image_size:
             raise UsageError(f"{options.weights} scales images by itself; leave image_size out")
         self._threshold = next(
             score for score in (options.confidence, metadata.confidence, _CONFIDENCE) if score is not None
         )
-        self._overlap = self._head.overlap if options.iou is None else options.iou
-        self.names = metadata.names or (coco.NAMES if self._head.classes == len(coco.NAMES) else ())
-        numbers = [str(number) for number in range(self._head.classes or 0)]
+        self._overlap = self.head.overlap if options.iou is None else options.iou
+        self.names = metadata.names or (coco.NAMES if self.head.classes == len(coco.NAMES) else ())
+        numbers = [str(number) for number in range(self.head.classes or 0)]
         self._wanted = class_ids(options.classes, self.names or numbers, str(options.weights))
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """What is in each of the images."""
         boxes = [self._letterbox((image.shape[0], image.shape[1])) for image in images]
         # one call for all of a size where the device gains from batches, one for each image where it does not
         groups: defaultdict[Any, list[int]] = defaultdict(list)
@@ -121,8 +132,15 @@ class _Detector:
                 found[n] = self._detections([out[k] for out in outputs], boxes[n])
         return found
 
+    def prepare(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Letterbox]:
+        """What the network is given for an image: (1, 3, H, W), and how the image lies in it."""
+        box = self._letterbox((image.shape[0], image.shape[1]))
+        batch = np.empty((1, 3, *box.target), np.float32)
+        self._fill(batch[0], image, box)
+        return batch, box
+
     def _letterbox(self, source: tuple[int, int]) -> Letterbox:
-        how = self._head.preprocessing
+        how = self.head.preprocessing
         if how.fit == "none":
             return Letterbox.within(source, source)
         if how.fit == "stretch":
@@ -133,19 +151,19 @@ class _Detector:
 
     def _fill(self, slot: NDArray[np.float32], image: NDArray[np.uint8], box: Letterbox) -> None:
         """Write one image into its (3, H, W) place in the batch: scaled, placed, normalised."""
-        how = self._head.preprocessing
+        how = self.head.preprocessing
         if box.target != box.resized:
             slot[:] = how.padding
         rows, columns = box.window
         how.normalisation.write(box.resize(image), slot[:, rows, columns])
 
     def _detections(self, outputs: Sequence[NDArray[np.float32]], box: Letterbox) -> Detections:
-        found = self._head.decode(outputs, box.target, self._threshold)
+        found = self.head.decode(outputs, box.target, self._threshold)
         if len(self._wanted):
             rows = np.isin(found.class_id, self._wanted)
             found = Candidates(found.xyxy[rows], found.scores[rows], found.class_id[rows])
         limit = self._options.max_detections
-        keep = np.arange(len(found.scores))[:limit] if self._head.suppressed else nms(*found, self._overlap, limit)
+        keep = np.arange(len(found.scores))[:limit] if self.head.suppressed else nms(*found, self._overlap, limit)
         xyxy = box.back(found.xyxy[keep])
         solid = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)  # what lay in the padding has no area left
         keep = keep[solid]

@@ -132,13 +132,17 @@ class Embedder:
         ends = accumulate(map(len, crops), initial=0)
         return [together[start:end] for start, end in pairwise(ends)]
 
+    def prepare(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """What the network is given for crops of any size: (N, 3, H, W)."""
+        batch = np.empty((len(crops), 3, *self._size), np.float32)
+        for crop, planes in zip(crops, batch, strict=True):
+            IMAGENET.write(np.asarray(cv2.resize(crop, self._size[::-1]), np.uint8), planes)
+        return batch
+
     def _vectors(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         vectors = np.empty((len(crops), self._length), np.float32)
         for start in range(0, len(crops), _AT_ONCE):
-            part = crops[start : start + _AT_ONCE]
-            batch = np.empty((len(part), 3, *self._size), np.float32)
-            for crop, planes in zip(part, batch, strict=True):
-                IMAGENET.write(np.asarray(cv2.resize(crop, self._size[::-1]), np.uint8), planes)
+            batch = self.prepare(crops[start : start + _AT_ONCE])
             vectors[start : start + _AT_ONCE] = self.model.run(batch)[0]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)

@@ -1,0 +1,149 @@
+"""Pictures in which all objects are known: images in YOLO's format, or a MOTChallenge sequence."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import UsageError
+from pipeline.source import open_source
+from pipeline.training.yolo_dataset import LabelledImage, read_yolo
+from trackers import mot_format
+from trackers.mot_format import MotRows
+
+_PEDESTRIAN = 1
+_DISTRACTORS = (2, 7, 8, 12)  # person on a vehicle, static person, distractor, reflection (Milan et al. 2016, MOT16)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An image and its objects.
+
+    Attributes:
+        image: (H, W, 3) uint8, BGR. xyxy: (N, 4) float32 pixels. class_id: (N,) int64.
+        ignored: (N,) bool: to find such an object is neither right nor wrong.
+    """
+
+    image: NDArray[np.uint8]
+    xyxy: NDArray[np.float32]
+    class_id: NDArray[np.int64]
+    ignored: NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class DetectionData(ABC):
+    """Examples, read one by one while they are iterated over.
+
+    Attributes:
+        names: of the classes; empty where nobody says.
+        problems: what could not be used, a line each; more may come while reading.
+    """
+
+    names: tuple[str, ...]
+    problems: list[str]
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Example]:
+        """The images, in order."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many there should be."""
+
+
+@dataclass(slots=True)
+class _Images(DetectionData):
+    images: Sequence[LabelledImage]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Example]:
+        for labelled in self.images:
+            image = cv2.imread(str(labelled.path))
+            if image is None:
+                self.problems.append(f"{labelled.path}: cannot be read any more; left out")
+                continue
+            height, width = image.shape[:2]
+            xyxy = labelled.xyxy * np.array([width, height, width, height], np.float32)
+            nothing = np.zeros(len(xyxy), np.bool_)
+            yield Example(np.asarray(image, np.uint8), xyxy, labelled.class_id, nothing)
+
+
+@dataclass(slots=True)
+class _Sequence(DetectionData):
+    frames: str
+    rows: MotRows
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Example]:
+        wanted = set(self.numbers)
+        last = max(wanted)
+        with open_source(self.frames) as source:
+            for frame in source:
+                number = frame.index + 1
+                if number in wanted:
+                    wanted.remove(number)
+                    here = self.rows[self.rows.frame == number]
+                    ignored = (here.class_id != _PEDESTRIAN) & (here.class_id >= 0) | (here.confidence <= 0)
+                    xyxy = here.xyxy.astype(np.float32)
+                    yield Example(frame.image, xyxy, np.zeros(len(here), np.int64), ignored)
+                if number >= last:
+                    break
+        if wanted:
+            self.problems.append(f"{self.frames}: frame {min(wanted)} and {len(wanted) - 1} more are not in it")
+
+
+def read_detection_data(
+    path: Path, video: str = "", names: Sequence[str] = (), every: int = 1, limit: int | None = None
+) -> DetectionData:
+    """Find out what there is; images and frames are decoded when they are asked for.
+
+    Of a MOTChallenge sequence pedestrians count; other people of its ground truth, and reflections, are ignored.
+
+    Args:
+        path: a folder or data.yaml in YOLO's format, or the folder of a MOTChallenge sequence (gt/gt.txt).
+        video: the sequence's frames, where it has no img1.
+        names: of the classes, where YOLO labels come without.
+        every: use every n-th image or frame only. limit: use no more than so many.
+
+    Raises:
+        UsageError: nothing there can be used.
+    """
+    chosen = slice(None, None, every)
+    path = path.expanduser()
+    if not (path / "gt").is_dir():
+        if video:
+            raise UsageError(f"--video goes with a MOTChallenge sequence, and {path} has no gt/gt.txt; leave it out")
+        dataset = read_yolo(path, names)
+        return _Images(dataset.names, list(dataset.problems), dataset.images[chosen][:limit])
+    frames = video or str(path / "img1")
+    if not video and not (path / "img1").is_dir():
+        raise UsageError(f"{path} has no frames in img1; give its video with --video")
+    rows = _ground_truth(path / "gt" / "gt.txt")
+    numbers = range(1, int(rows.frame.max()) + 1)[chosen]
+    return _Sequence(("person",), [], frames, rows, list(islice(numbers, limit)))
+
+
+def _ground_truth(file: Path) -> MotRows:
+    """Pedestrians, and what must not be held against a detector that takes it for one."""
+    try:
+        rows = mot_format.read(file)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}; give a MOTChallenge sequence") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"{error}; give a ground truth in MOTChallenge format") from error
+    known = rows[(rows.class_id < 0) | np.isin(rows.class_id, (_PEDESTRIAN, *_DISTRACTORS))]
+    if not len(known):
+        raise UsageError(f"{file} tells of no pedestrian; give a ground truth in MOTChallenge format")
+    return known
