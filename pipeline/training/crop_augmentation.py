@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.training.identities import HEIGHT, MARGIN, WIDTH
 
-Strength = Literal["none", "light", "strong"]
+Strength = Literal["none", "light", "strong", "blended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class CropAugmentation:
     Attributes:
         shift: largest displacement and change of scale of the box, as shares of the margin.
         flip, light, blur, noise, jpeg: probabilities; light is brightness, contrast, gamma and colour together.
+        blend: probability that somebody else shines through: no identity is left, but a teacher has an opinion.
         occlusion: probability that somebody else is pasted in front.
         erasing: probability that a rectangle is erased (Zhong et al. 2020, "Random Erasing Data Augmentation").
     """
@@ -31,6 +32,7 @@ class CropAugmentation:
     blur: float = 0.0
     noise: float = 0.0
     jpeg: float = 0.0
+    blend: float = 0.0
     occlusion: float = 0.0
     erasing: float = 0.0
 
@@ -47,6 +49,9 @@ class CropAugmentation:
         Returns:
             (HEIGHT, WIDTH, 3) uint8 BGR, its memory its own.
         """
+        if rng.random() < self.blend:
+            share = rng.uniform(0.5, 0.9)
+            crop = np.asarray(cv2.addWeighted(crop, share, other, 1 - share, 0), np.uint8)
         if rng.random() < self.occlusion:
             crop = _in_front(crop, other, rng)
         image = self._framed(crop, rng)
@@ -76,12 +81,13 @@ class CropAugmentation:
         return part if part.shape[:2] == (HEIGHT, WIDTH) else np.asarray(cv2.resize(part, (WIDTH, HEIGHT)), np.uint8)
 
 
+_STRONG = CropAugmentation(shift=1.0, flip=0.5, light=0.8, blur=0.25, noise=0.15, jpeg=0.25, occlusion=0.3, erasing=0.4)
+
 AUGMENTATIONS: dict[Strength, CropAugmentation] = {
     "none": CropAugmentation(),
     "light": CropAugmentation(shift=0.5, flip=0.5, light=0.5, erasing=0.3),
-    "strong": CropAugmentation(
-        shift=1.0, flip=0.5, light=0.8, blur=0.25, noise=0.15, jpeg=0.25, occlusion=0.3, erasing=0.4
-    ),
+    "strong": _STRONG,
+    "blended": replace(_STRONG, blend=0.5),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,16 @@ def create(blocks: int, dimension: int) -> Any:
     return nn.Sequential(parts)
 
 
-def load_backbone(network: Any, weights: str) -> None:
-    """Fill the backbone with trained weights.
+def load_weights(network: Any, weights: str) -> None:
+    """Fill the network, or its backbone, with trained weights.
 
     Args:
-        weights: "imagenet" for torchvision's (fetched once); or the file of a MobileNetV2's state dict.
+        weights: "imagenet" for torchvision's (fetched once); the file of a MobileNetV2's state dict; or the best.pt of
+            a training with the same blocks and dimension.
 
     Raises:
         FramechainError: they cannot be fetched.
-        UsageError: the file is no MobileNetV2.
+        UsageError: the file holds neither.
     """
     import torch
 
@@ -76,14 +78,20 @@ def load_backbone(network: Any, weights: str) -> None:
             ) from error
     else:
         state = _read(Path(weights).expanduser())
-    given = [value for name, value in state.items() if name.startswith("features.")]
-    own = network.backbone.state_dict()
-    # Implementations name their layers differently but agree on the order.
-    if len(given) < len(own) or any(a.shape != b.shape for a, b in zip(own.values(), given, strict=False)):
-        raise UsageError(f"{weights} is no MobileNetV2 of width 1.0; give another --backbone")
+    whole = any(name.startswith("backbone.") for name in state)
+    own = (network if whole else network.backbone).state_dict()
+    given = [value for name, value in state.items() if whole or name.startswith("features.")]
+    # Implementations of MobileNetV2 name their layers differently but agree on the order.
+    if (whole and len(given) != len(own)) or len(given) < len(own) or not _fit(own.values(), given):
+        kind = "is of a training with other --blocks or --dimension" if whole else "is no MobileNetV2 of width 1.0"
+        raise UsageError(f"{weights} {kind}; give another --backbone")
     with torch.no_grad():
         for value, trained in zip(own.values(), given, strict=False):
             value.copy_(trained)
+
+
+def _fit(own: Iterable[Any], given: Iterable[Any]) -> bool:
+    return all(a.shape == b.shape for a, b in zip(own, given, strict=False))
 
 
 def _read(path: Path) -> dict[str, Any]:

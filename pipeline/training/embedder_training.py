@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
-from pipeline.inference.model import load
 from pipeline.inference.torch import import_torch
-from pipeline.stages.embed import Embedder
 from pipeline.training import embedder_network
 from pipeline.training.crop_augmentation import AUGMENTATIONS, Strength
 from pipeline.training.distributed import Process
+from pipeline.training.embedder_teacher import Teacher
 from pipeline.training.evaluate_embedder import Retrieval, retrieval
 from pipeline.training.identities import Identities
-from pipeline.training.identity_batches import AugmentedCrops, IdentityBatches, normalised
+from pipeline.training.identity_batches import AugmentedCrops, Batch, IdentityBatches, normalised
 from pipeline.training.metric_losses import batch_hard_triplet, similarity_matching
 from pipeline.training.run_folder import RunFolder
 
@@ -41,7 +40,7 @@ class EmbedderSettings:
     """All that a training depends on but its data.
 
     Attributes:
-        backbone: "imagenet", "none", or the file of a MobileNetV2's weights.
+        backbone: "imagenet", "none", or a file: a MobileNetV2's weights, or the best.pt of a training to go on from.
         blocks: of MobileNetV2, 2 to 19. dimension: length of the vectors.
         epochs: at most. batches: an epoch; 0 for as many as show each crop once. identities, crops: P and K of a batch.
         rate: highest learning rate (AdamW; rises linearly, falls as a cosine).
@@ -53,6 +52,9 @@ class EmbedderSettings:
         ema: share of the moving average of the weights that a step keeps; the average is what is validated and kept.
         patience: epochs without a better mAP after which training stops.
         triplet, identity, teacher: weights of the losses.
+        teacher_sees: "original": the crop before augmentation, so that the student learns to see through it. "same":
+            what the student sees, so that every augmentation is a new lesson (Beyer et al. 2022, "Knowledge
+            distillation: A good teacher is patient and consistent").
         seed: of everything drawn.
     """
 
@@ -76,6 +78,7 @@ class EmbedderSettings:
     triplet: float = 1.0
     identity: float = 1.0
     teacher: float = 100.0
+    teacher_sees: Literal["original", "same"] = "original"
     seed: int = 0
 
     def for_crops(self, count: int) -> EmbedderSettings:
@@ -101,14 +104,14 @@ class EmbedderTraining:
         settings: EmbedderSettings,
         train: Identities,
         validation: Identities,
-        taught: NDArray[np.float32] | None,
+        teacher: Teacher | None,
         process: Process,
         workers: int,
     ) -> None:
         """Build network and optimiser.
 
         Args:
-            taught: (N, E) a teacher's unit vectors of the crops of `train`, or None.
+            teacher: whose similarities are matched as well, or None.
             workers: threads that prepare batches.
 
         Raises:
@@ -126,7 +129,7 @@ class EmbedderTraining:
         self._process, self._train, self._validation = process, train, validation
         network = embedder_network.create(settings.blocks, settings.dimension)
         if settings.backbone != "none":
-            embedder_network.load_backbone(network, settings.backbone)
+            embedder_network.load_weights(network, settings.backbone)
         self._network = network.to(process.device, memory_format=torch.channels_last)
         self._classifier = nn.Linear(settings.dimension, train.count, bias=False).to(process.device)
         self._averaged = AveragedModel(self._network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
@@ -140,11 +143,13 @@ class EmbedderTraining:
             ],
             weight_decay=settings.decay,
         )
-        self._taught = None if taught is None else torch.from_numpy(taught)
+        self._teacher = teacher
         self._batches = IdentityBatches(
             train, settings.identities, settings.crops, settings.batches, settings.seed, process.rank
         )
-        self._augmented = AugmentedCrops(train, AUGMENTATIONS[settings.augmentation])
+        self._augmented = AugmentedCrops(
+            train, AUGMENTATIONS[settings.augmentation], teacher, same=settings.teacher_sees == "same"
+        )
         self._workers = workers
 
     def run_epoch(self, progress: Progress) -> dict[str, float]:
@@ -159,11 +164,11 @@ class EmbedderTraining:
         self._freeze()
         network, classifier = self._process.parallel(self._network), self._process.parallel(self._classifier)
         sums = torch.zeros(3)
-        for number, (crops, rows) in enumerate(self._batch_stream()):
+        for number, (crops, rows, taught) in enumerate(self._batch_stream()):
             rate = self._set_rate(self.epoch * self.settings.batches + number)
             with torch.autocast(crops.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
                 vectors = network(crops)
-            losses = self._losses(vectors.float(), classifier, rows)
+            losses = self._losses(vectors.float(), classifier, rows, taught)
             total = sum(losses)
             if not math.isfinite(float(total.detach())):
                 raise UsageError(f"training diverged in epoch {self.epoch + 1}; try a lower --rate")
@@ -187,7 +192,7 @@ class EmbedderTraining:
             "epoch": self.epoch,
             "triplet_loss": triplet,
             "identity_loss": identity,
-            **({"teacher_loss": teacher} if self._taught is not None else {}),
+            **({"teacher_loss": teacher} if self._teacher is not None else {}),
             "rate": rate,
             "rank1": found.rank[1],
             "mAP": mean_ap,
@@ -238,24 +243,24 @@ class EmbedderTraining:
         for number, block in enumerate(self._network.backbone):
             block.requires_grad_(number >= count).train(number >= count)
 
-    def _batch_stream(self) -> Iterator[tuple[Any, Any]]:
+    def _batch_stream(self) -> Iterator[tuple[Any, Any, Any]]:
         """The batches of an epoch, prepared ahead by threads: OpenCV and NumPy let others run meanwhile."""
         import torch
         from torch.nn import functional
 
         self._batches.epoch = self.epoch
         scale = 2 if self.epoch < self.settings.coarse * self.settings.epochs else 1
-        ahead: deque[Future[tuple[Any, Any]]] = deque()
+        ahead: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(self._workers) as pool:
             draws = iter(self._batches)
             ahead.extend(pool.submit(self._augmented.batch, batch) for batch in islice(draws, self._workers + 1))
             while ahead:
-                crops, rows = ahead.popleft().result()
+                crops, rows, taught = ahead.popleft().result()
                 ahead.extend(pool.submit(self._augmented.batch, batch) for batch in islice(draws, 1))
                 tensor = torch.from_numpy(crops).to(self._process.device, memory_format=torch.channels_last)
-                yield functional.avg_pool2d(tensor, scale), torch.from_numpy(rows)
+                yield functional.avg_pool2d(tensor, scale), torch.from_numpy(rows), torch.from_numpy(taught)
 
-    def _losses(self, vectors: Any, classifier: Any, rows: Any) -> tuple[Any, Any, Any]:
+    def _losses(self, vectors: Any, classifier: Any, rows: Any, taught: Any) -> tuple[Any, Any, Any]:
         from torch.nn import functional
 
         settings = self.settings
@@ -263,8 +268,8 @@ class EmbedderTraining:
         unit = functional.normalize(vectors)
         classes = functional.cross_entropy(classifier(vectors), identity, label_smoothing=_SMOOTHING)
         teacher = vectors.new_zeros(())
-        if self._taught is not None:
-            teacher = similarity_matching(unit, self._taught[rows].to(vectors.device))
+        if self._teacher is not None:
+            teacher = similarity_matching(unit, taught.to(vectors.device))
         return (
             settings.triplet * batch_hard_triplet(unit, identity, settings.margin),
             settings.identity * classes,
@@ -334,22 +339,3 @@ def vectors(network: Any, data: Identities, device: str) -> NDArray[np.float32]:
             batch = torch.from_numpy(normalised(boxes[start : start + _AT_ONCE])).to(device)
             parts.append(functional.normalize(network(batch)).float().cpu().numpy())
     return np.concatenate(parts)
-
-
-def teach(weights: Path, data: Identities, device: str) -> NDArray[np.float32]:
-    """A teacher's unit vectors (N, E) of all crops, their common part taken away.
-
-    Re-identification networks give vectors that are all alike to a degree (OSNet: a mean cosine of 0.41 with a
-    deviation of 0.09); without what they share, their similarities are the differences between people.
-
-    Args:
-        weights: any network that the embed stage takes.
-    """
-    embedder = Embedder(load(weights, device), weights)
-    boxes, parts = data.boxes(), []
-    for start in range(0, len(data), _AT_ONCE):
-        parts += embedder([[np.ascontiguousarray(box) for box in boxes[start : start + _AT_ONCE]]])
-    embedder.model.close()
-    vectors = np.concatenate(parts)
-    vectors -= vectors.mean(axis=0)
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.normalisation import IMAGENET
 from pipeline.training.crop_augmentation import CropAugmentation
+from pipeline.training.embedder_teacher import Teacher
 from pipeline.training.identities import HEIGHT, WIDTH, Identities
 
 Draw = tuple[int, int, int]
@@ -61,19 +62,32 @@ class IdentityBatches:
             yield batch
 
 
+Batch = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
+"""Normalised crops (B, 3, HEIGHT, WIDTH), their numbers (B,), and a teacher's vectors of them (B, E), E = 0 without."""
+
+
 class AugmentedCrops:
     """From draws to what the network takes."""
 
-    def __init__(self, data: Identities, augmentation: CropAugmentation) -> None:
+    def __init__(
+        self, data: Identities, augmentation: CropAugmentation, teacher: Teacher | None, *, same: bool
+    ) -> None:
+        """The teacher sees the `same` augmented crops, or else the originals."""
         self._crops, self._augmentation = data.crops, augmentation
+        self._teacher, self._same = teacher, same
 
-    def batch(self, draws: Sequence[Draw]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The crops of a batch, augmented and normalised (N, 3, HEIGHT, WIDTH), and their numbers (N,)."""
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """Augment the crops of a batch."""
         images = [
             self._augmentation(self._crops[row], self._crops[other], np.random.default_rng(seed))
             for row, other, seed in draws
         ]
-        return normalised(images), np.array([row for row, _, _ in draws])
+        rows = np.array([row for row, _, _ in draws])
+        if self._teacher is None:
+            taught = np.zeros((len(rows), 0), np.float32)
+        else:
+            taught = self._teacher(images) if self._same else self._teacher.originals[rows]
+        return normalised(images), rows, taught
 
 
 def normalised(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -138,6 +138,7 @@ def _embedder(
         patience=asked.patience,
         triplet=0.0,  # a person who was lost and found again has two identities here
         identity=0.0,
+        teacher_sees="same",
         seed=asked.seed,
     )
     tracks = out.with_name(f"{out.name}-tracks")

@@ -38,7 +38,9 @@ def train_embedder(
     teacher: Annotated[
         str | None, typer.Option(help="embedder whose similarities are matched as well (.onnx, OpenVINO)")
     ] = None,
-    backbone: Annotated[str, typer.Option(help="imagenet, none, or the file of a MobileNetV2's weights")] = "imagenet",
+    backbone: Annotated[
+        str, typer.Option(help="imagenet, none, a MobileNetV2's weights, or a run's best.pt")
+    ] = "imagenet",
     blocks: Annotated[int, typer.Option(min=2, max=19, help="blocks of MobileNetV2: fewer are faster")] = 18,
     dimension: Annotated[int, typer.Option(min=8, max=2048, help="length of the vectors")] = 256,
     epochs: Annotated[int, typer.Option(min=1, help="at most")] = 40,
@@ -50,7 +52,13 @@ def train_embedder(
     freeze: Annotated[int, typer.Option(min=0, help="epochs before the backbone is trained as well")] = 2,
     frozen_blocks: Annotated[int, typer.Option(min=0, help="first blocks that never are")] = 4,
     coarse: Annotated[float, typer.Option(min=0, max=1, help="share of the epochs on crops of half the size")] = 0.5,
-    augmentation: Annotated[Literal["none", "light", "strong"], typer.Option(help="preset")] = "strong",
+    augmentation: Annotated[
+        Literal["none", "light", "strong", "blended"],
+        typer.Option(help="preset; blended lays people over one another: for a teacher that sees the same"),
+    ] = "strong",
+    teacher_sees: Annotated[
+        Literal["original", "same"], typer.Option(help="crops before augmentation, or the same as the student")
+    ] = "original",
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="bf16: mixed precision")] = "bf16",
     ema: Annotated[float, typer.Option(min=0, max=0.99999, help="share that the average of weights keeps")] = 0.995,
     patience: Annotated[int, typer.Option(min=1, help="epochs without gain in mAP before stopping")] = 10,
@@ -86,6 +94,7 @@ def train_embedder(
         triplet=triplet_weight,
         identity=identity_weight,
         teacher=teacher_weight,
+        teacher_sees=teacher_sees,
         seed=seed,
     )
 
@@ -114,6 +123,7 @@ def run_training(
     """
     from pipeline.training import embedder_training as training
     from pipeline.training.distributed import joined
+    from pipeline.training.embedder_teacher import Teacher
     from pipeline.training.run_folder import RunFolder
 
     with joined(device) as process, TrainingProgress(settings.epochs, process.leads) as progress:
@@ -126,8 +136,8 @@ def run_training(
             f"{len(train)} crops of {train.count} identities to train on, "
             f"{len(validation)} of {validation.count} to validate, {process.world} × {process.device}"
         )
-        taught = training.teach(Path(teacher), train, device) if teacher else None
-        state = training.EmbedderTraining(settings, train, validation, taught, process, workers)
+        taught_by = Teacher(Path(teacher), train, device) if teacher else None
+        state = training.EmbedderTraining(settings, train, validation, taught_by, process, workers)
         everything = {**described, **asdict(settings)}
         folder = RunFolder(out, everything, resume=resume) if process.leads else None
         if resume:

