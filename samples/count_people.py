@@ -1,6 +1,6 @@
 """Count the people in a video: the whole chain in a loop of your own.
 
-python samples/count_people.py street.mp4 --weights yolo11n.onnx
+python samples/count_people.py street.mp4
 """
 
 import argparse
@@ -9,7 +9,7 @@ from pipeline import Detect, Pipeline, Track
 
 parser = argparse.ArgumentParser(description="Count the people in a video.")
 parser.add_argument("source")
-parser.add_argument("--weights", required=True)
+parser.add_argument("--weights", default="nanodet-g")
 arguments = parser.parse_args()
 
 people = set()

@@ -1,6 +1,6 @@
 """A stage of your own in the chain: warn when somebody stands still for long.
 
-python samples/own_stage.py street.mp4 --weights yolo11n.onnx
+python samples/own_stage.py street.mp4
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Loitering(Stage):
 
 parser = argparse.ArgumentParser(description="Warn of people who stand still.")
 parser.add_argument("source")
-parser.add_argument("--weights", required=True)
+parser.add_argument("--weights", default="nanodet-g")
 arguments = parser.parse_args()
 
 chain = [Detect(weights=arguments.weights, classes=["person"]), Track(), Loitering()]
