@@ -21,6 +21,7 @@ class Metadata:
         head: what its outputs are, in the word of the library that made it: the class of the head for Ultralytics
             ("RTDETRDecoder"), "libreyolo:" and the family for libreyolo ("libreyolo:yolox").
         confidence: least score of a detection that its makers recommend: families differ in the scale of their scores.
+        precision: what it was exported to compute in: "fp32", "fp16", "bf16" or "int8".
     """
 
     names: tuple[str, ...] = ()
@@ -29,13 +30,15 @@ class Metadata:
     stride: int = 32
     head: str = ""
     confidence: float | None = None
+    precision: str = ""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Metadata:
         """From whatever a file holds; values that make no sense are as if they were not there.
 
-        >>> Metadata.parse({"names": {0: "person", 1: "car"}, "imgsz": [384, 640], "stride": "?"})
-        Metadata(names=('person', 'car'), task='', image_size=(384, 640), stride=32, head='', confidence=None)
+        >>> said = Metadata.parse({"names": {0: "person", 1: "car"}, "imgsz": [384, 640], "stride": "?"})
+        >>> said.names, said.image_size, said.stride
+        (('person', 'car'), (384, 640), 32)
         """
         size: Any = raw.get("imgsz")
         sides = size if isinstance(size, list | tuple) else [size, size]
@@ -46,6 +49,7 @@ class Metadata:
             raw["stride"] if _positive(raw.get("stride")) else cls().stride,
             f"{LIBREYOLO}{raw['model_family']}" if "model_family" in raw else str(raw.get("head", "")),
             raw["confidence"] if _share(raw.get("confidence")) else None,
+            str(raw.get("precision", "")),
         )
 
 

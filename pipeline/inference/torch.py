@@ -32,7 +32,11 @@ _SAFE_TORCH = (2, 6)
 
 
 class TorchModel(Model):
-    """A network in PyTorch, channels last; in half precision on a GPU if `precision` is "auto"."""
+    """A network in PyTorch, channels last; in half precision on a GPU if `precision` is "auto".
+
+    Attributes:
+        module: the network itself, in evaluation mode.
+    """
 
     name: ClassVar[str] = "torch"
 
@@ -40,7 +44,7 @@ class TorchModel(Model):
         import torch
 
         self._torch = torch
-        self._module = module
+        self.module = module
         self._half = half
         # Ultralytics' heads remember the anchors of the last input's shape, so two threads may not share a call.
         self._lock = threading.Lock()
@@ -93,16 +97,17 @@ class TorchModel(Model):
         torch = self._torch
         with self._lock, torch.enable_grad():
             given = torch.from_numpy(batch).to(self.device).requires_grad_()
-            results = self._module(given.half() if self._half else given)
+            results = self.module(given.half() if self._half else given)
             loss(results[0] if isinstance(results, tuple | list) else results).sum().backward()
         return np.asarray(given.grad.float().cpu().numpy(), np.float32)
 
     def _infer(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         torch = self._torch
-        with self._lock, torch.inference_mode():
+        # not inference_mode: the anchors that a head keeps from one call could not be used by `gradient`
+        with self._lock, torch.no_grad():
             # Channels last is what GPUs want, and convolutions of a CPU too: YOLO11n takes 62 ms, else 85.
             tensor = torch.from_numpy(batch).to(self.device, memory_format=torch.channels_last)
-            results = self._module(tensor.half() if self._half else tensor)
+            results = self.module(tensor.half() if self._half else tensor)
             # besides its output, a module made for training gives its raw maps, in lists and dictionaries
             tensors = results if isinstance(results, tuple | list) else [results]
             return [part.float().cpu().numpy() for part in tensors if isinstance(part, torch.Tensor)]

@@ -70,7 +70,7 @@ class Embed(Stage):
         assert self._embedder is not None
         rows = [self._wanted(frame.detections, self._embedder.made_for) for frame in frames]
         crops = [
-            [_crop(frame.image, box) for box in frame.detections.xyxy[wanted].tolist()]
+            [crop(frame.image, box) for box in frame.detections.xyxy[wanted].tolist()]
             for frame, wanted in zip(frames, rows, strict=True)
         ]
         for frame, wanted, vectors in zip(frames, rows, self._embedder(crops), strict=True):
@@ -148,7 +148,7 @@ class Embedder:
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
-def _crop(image: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+def crop(image: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
     """What the box covers, in whole pixels: at least one, inside the image wherever the box is. A view."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = map(round, box)

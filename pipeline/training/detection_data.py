@@ -19,6 +19,7 @@ from trackers import mot_format
 from trackers.mot_format import MotRows
 
 _PEDESTRIAN = 1
+_VISIBLE = 0.5  # share from which the ground truth expects a pedestrian to be found; it has those wholly hidden, too
 _DISTRACTORS = (2, 7, 8, 12)  # person on a vehicle, static person, distractor, reflection (Milan et al. 2016, MOT16)
 
 
@@ -95,7 +96,8 @@ class _Sequence(DetectionData):
                 if number in wanted:
                     wanted.remove(number)
                     here = self.rows[self.rows.frame == number]
-                    ignored = (here.class_id != _PEDESTRIAN) & (here.class_id >= 0) | (here.confidence <= 0)
+                    person = (here.class_id == _PEDESTRIAN) | (here.class_id < 0)
+                    ignored = ~person | (here.confidence <= 0) | (here.visibility < _VISIBLE)
                     xyxy = here.xyxy.astype(np.float32)
                     yield Example(frame.image, xyxy, np.zeros(len(here), np.int64), ignored)
                 if number >= last:
@@ -109,7 +111,8 @@ def read_detection_data(
 ) -> DetectionData:
     """Find out what there is; images and frames are decoded when they are asked for.
 
-    Of a MOTChallenge sequence pedestrians count; other people of its ground truth, and reflections, are ignored.
+    Of a MOTChallenge sequence pedestrians count who are at least half visible, as far as it tells; other people of its
+    ground truth, and reflections, are ignored.
 
     Args:
         path: a folder or data.yaml in YOLO's format, or the folder of a MOTChallenge sequence (gt/gt.txt).

@@ -31,9 +31,12 @@ MOST = 1000
 STEP = 2
 """Grey levels by which the attack moves each pixel."""
 
-# where the scores are in a network's first output, for heads through which a gradient comes back; YOLOv10 and YOLO26
-# cut it off between features and head
-_SCORES: dict[str, Callable[[Any], Any]] = {"yolov8": lambda output: output[:, 4:]}
+# where the scores are in a network's first output
+_SCORES: dict[str, Callable[[Any], Any]] = {
+    "yolov8": lambda output: output[:, 4:],
+    "end-to-end": lambda output: output[:, :, 4],
+    "rt-detr": lambda output: output[:, :, 4],
+}
 
 
 @dataclass(frozen=True, slots=True)
