@@ -22,6 +22,7 @@ from pipeline.cli.chain import (
     Device,
     Embedder,
     ImageSize,
+    NoEmbed,
     NoText,
     Tracker,
     Weights,
@@ -43,6 +44,7 @@ def bench(
     device: Device = None,
     batch: Batch = None,
     workers: Workers = None,
+    no_embed: NoEmbed = False,
     no_text: NoText = False,
     frames: Annotated[int, typer.Option(min=1, help="frames to measure on")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="how often; medians are reported")] = 3,
@@ -51,7 +53,7 @@ def bench(
 ) -> None:
     """Measure each part of a chain alone, then the chain, and name the bottleneck."""
     flags = ChainFlags(
-        config, weights, embedder, classes, confidence, image_size, tracker, device, batch, workers, no_text
+        config, weights, embedder, classes, confidence, image_size, tracker, device, batch, workers, no_embed, no_text
     )
 
     def chain() -> Chain:

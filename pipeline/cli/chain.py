@@ -10,7 +10,7 @@ import typer
 
 from pipeline.config import Document
 from pipeline.errors import UsageError
-from pipeline.models import DETECTOR
+from pipeline.models import DETECTOR, EMBEDDER
 from pipeline.stage import stages
 
 Sources: TypeAlias = Annotated[
@@ -30,7 +30,8 @@ Weights: TypeAlias = Annotated[
     ),
 ]
 Embedder: TypeAlias = Annotated[
-    str | None, typer.Option(help="appearance embedder: file or name of a model; turns the embed stage on")
+    str | None,
+    typer.Option(help=f"appearance embedder: file or name of a model; if not given: the bundled {EMBEDDER}"),
 ]
 Classes: TypeAlias = Annotated[list[str] | None, typer.Option(help="classes to detect, by name: person,car")]
 Confidence: TypeAlias = Annotated[
@@ -41,10 +42,13 @@ Tracker: TypeAlias = Annotated[str | None, typer.Option(help="tracker; framechai
 Device: TypeAlias = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0")]
 Batch: TypeAlias = Annotated[int | None, typer.Option(min=1, help="frames a call, for stages that keep no state")]
 Workers: TypeAlias = Annotated[int | None, typer.Option(min=1, help="threads of each stage that keeps no state")]
+NoEmbed: TypeAlias = Annotated[
+    bool, typer.Option("--no-embed", help="leave embedding out: faster, and lost people come back with new ids")
+]
 NoText: TypeAlias = Annotated[bool, typer.Option("--no-text", help="leave text reading out")]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 
-DEFAULT_STAGES = ("detect", "track", "read_text")
+DEFAULT_STAGES = ("detect", "embed", "track", "read_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class ChainFlags:
     device: str | None = None
     batch: int | None = None
     workers: int | None = None
+    no_embed: bool = False
     no_text: bool = False
 
     def document(self, sources: list[str] | None) -> Document:
@@ -76,6 +81,8 @@ class ChainFlags:
             raise UsageError("there is no source; name a video file, camera or address, or test: for a test pattern")
         if self.embedder is not None:
             document.add("stages", "embed", after="detect")
+        if self.no_embed:
+            document.remove("stages", "embed")
         if self.no_text:
             document.remove("stages", "read_text")
         classes = [name.strip() for group in self.classes or () for name in group.split(",") if name.strip()] or None

@@ -27,6 +27,7 @@ from pipeline.cli.chain import (
     Device,
     Embedder,
     ImageSize,
+    NoEmbed,
     NoText,
     Sources,
     Tracker,
@@ -55,13 +56,16 @@ def run(
     device: Device = None,
     batch: Batch = None,
     workers: Workers = None,
+    no_embed: NoEmbed = False,
     no_text: NoText = False,
     every: Annotated[int | None, typer.Option(min=1, help="process every n-th frame")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="stop after so many frames of each source")] = None,
     video: Annotated[str | None, typer.Option(help="write an annotated MP4 here")] = None,
     jsonl: Annotated[str | None, typer.Option(help="write one JSON object a frame here")] = None,
     csv: Annotated[str | None, typer.Option(help="write one row a track and frame here")] = None,
-    mot: Annotated[str | None, typer.Option(help="write tracks in MOTChallenge format here")] = None,
+    mot: Annotated[
+        str | None, typer.Option(help="write tracks in MOTChallenge format here: of people, or of --classes")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="write all figures of the run as JSON here")] = None,
     show: Annotated[bool, typer.Option("--show", help="show the annotated video in a window; q ends")] = False,
     keep_going: Annotated[
@@ -76,7 +80,7 @@ def run(
 ) -> int:
     """Run sources through detect, embed, track and read text into outputs."""
     document = ChainFlags(
-        config, weights, embedder, classes, confidence, image_size, tracker, device, batch, workers, no_text
+        config, weights, embedder, classes, confidence, image_size, tracker, device, batch, workers, no_embed, no_text
     ).document(sources)
     limits = {"every": every, "max_frames": max_frames}
     document.set_sources({option: value for option, value in limits.items() if value is not None})
@@ -86,6 +90,8 @@ def run(
         if path is not None:
             document.add("sinks", sink)
             document.set("sinks", sink, "path", path)
+    if mot is not None and config is None and not classes:
+        document.set("sinks", "mot", "classes", ["person"])  # what the benchmarks of this format are about
     if show:
         document.add("sinks", "window")
     if keep_going:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from pydantic import Field
+
 from pipeline.frame import Frame
 from pipeline.lines import LineSink
 from trackers import mot_format
@@ -14,6 +17,12 @@ class Mot(LineSink):
     requires = frozenset({"tracks"})
     per_source = True
 
+    classes: tuple[str, ...] = Field(
+        (), description="classes to write, by name, as no column tells them; all if empty, or if the detector has none"
+    )
+
     def lines(self, frame: Frame) -> str:
         """The rows of one frame."""
-        return mot_format.lines(frame.index + 1, frame.tracks)
+        wanted = [number for number, name in enumerate(frame.detections.names) if name in self.classes]
+        tracks = frame.tracks[np.isin(frame.tracks.class_id, wanted)] if wanted else frame.tracks
+        return mot_format.lines(frame.index + 1, tracks)

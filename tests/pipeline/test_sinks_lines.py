@@ -144,6 +144,17 @@ def test_source_in_the_path_makes_a_file_each(kind: type[LineSink], tmp_path: Pa
     assert all(sizes.values())
 
 
+@pytest.mark.parametrize(
+    ("classes", "rows"),
+    [((), 1), (("car",), 1), (("person",), 0), (("person", "car"), 1), (("boat",), 1)],
+    ids=["all", "that", "another", "both", "one the detector does not have"],
+)
+def test_mot_writes_the_classes_it_is_told(tmp_path: Path, classes: tuple[str, ...], rows: int) -> None:
+    path = tmp_path / "out.txt"
+    written(Mot(path=path, classes=classes), frame())  # its one track is a car
+    assert len(path.read_text().splitlines()) == rows
+
+
 def test_mot_of_two_sources_needs_two_files(tmp_path: Path) -> None:
     sink = Mot(path=tmp_path / "out.txt")
     sink.open()
