@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast, get_args
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.cli.train.progress import TrainingProgress
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.training.detector import DetectorSettings, Trained
-
-_SHOWN = 20  # problems of the data that are shown one by one
 
 Model: TypeAlias = Annotated[
     str,
@@ -90,12 +86,12 @@ def train_detector(
     from pipeline.training.detector import train_detector as train
     from pipeline.training.distributed import joined
 
-    with joined(device) as process, shown(settings.epochs, quiet or not process.leads) as show:
+    with joined(device) as process, TrainingProgress(settings.epochs, quiet or not process.leads) as progress:
         return concluded(
             lambda: train(
-                settings, out, resume=resume, process=process, on_problems=show.problems, on_epoch=show.epoch
+                settings, out, resume=resume, process=process, on_problems=progress.problems, on_epoch=progress.epoch
             ),
-            show,
+            progress,
             out,
         )
 
@@ -146,77 +142,19 @@ def settings_of(
     )
 
 
-class Show:
-    """What the user sees of a training, on standard error."""
-
-    def __init__(self, epochs: int, quiet: bool) -> None:
-        self._quiet = quiet
-        # of the stream as it is now: during training the libraries' output is led elsewhere
-        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} epochs"),
-            TimeRemainingColumn(), console=self._console, disable=quiet or not self._console.is_terminal,
-        )  # fmt: skip
-        self._task = self._progress.add_task("training", total=epochs)
-        self.epochs = 0
-
-    def problems(self, lines: tuple[str, ...]) -> None:
-        """Name what is wrong with the data, and count it."""
-        if self._quiet or not lines:
-            return
-        for line in lines[:_SHOWN]:
-            self._console.print(f"framechain: {line}", markup=False)
-        more = f", {len(lines) - _SHOWN} of them not shown" if len(lines) > _SHOWN else ""
-        self._console.print(f"framechain: {len(lines)} problems in the data{more}; training goes on without them")
-
-    def epoch(self, figures: Mapping[str, float]) -> None:
-        """Count an epoch."""
-        self.epochs = int(figures["epoch"])
-        text = f"loss {figures['loss']:.3f}, AP50 {figures['ap50']:.3f}, AP {figures['ap']:.3f}"
-        self._progress.update(self._task, completed=self.epochs, description=text)
-        if not self._quiet and not self._console.is_terminal:
-            self._console.print(f"epoch {self.epochs}: {text}, {figures['seconds']:.0f} s")
-
-    def labelling(self, frames: int) -> None:
-        """Count a frame that the teacher looked at."""
-        self._progress.update(self._task, description=f"labelling, {frames} frames")
-
-    def start(self) -> None:
-        """Show the bar."""
-        self._progress.start()
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        self._progress.stop()
-
-    def say(self, text: str) -> None:
-        """A line."""
-        if not self._quiet:
-            self._console.print(text, markup=False)
-
-
-@contextmanager
-def shown(epochs: int, quiet: bool) -> Iterator[Show]:
-    """A bar for the time of a training."""
-    show = Show(epochs, quiet)
-    show.start()
-    try:
-        yield show
-    finally:
-        show.stop()
-
-
-def concluded(train: Callable[[], Trained], show: Show, out: Path) -> int:
+def concluded(train: Callable[[], Trained], progress: TrainingProgress, out: Path) -> int:
     """Train, and say what came of it; 130 if it was interrupted."""
     try:
         trained = train()
     except KeyboardInterrupt:
-        show.stop()
-        print(f"framechain: interrupted after {show.epochs} epochs; go on with --resume --out {out}", file=sys.stderr)
+        print(
+            f"framechain: interrupted after {progress.epochs} epochs; go on with --resume --out {out}", file=sys.stderr
+        )
         return 130
-    show.stop()
-    show.say(f"best of {trained.epochs} epochs: AP50 {trained.ap50:.3f}, AP {trained.ap:.3f} on the validation images")
-    show.say(f"wrote {trained.best} and {trained.exported}; try it: framechain run VIDEO --weights {trained.exported}")
+    progress.say(
+        f"best of {trained.epochs} epochs: AP50 {trained.ap50:.3f}, AP {trained.ap:.3f} on the validation images\n"
+        f"wrote {trained.best} and {trained.exported}; try it: framechain run VIDEO --weights {trained.exported}"
+    )
     return 0
 
 

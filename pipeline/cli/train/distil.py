@@ -28,9 +28,9 @@ from pipeline.cli.train.detector import (
     Validation,
     concluded,
     settings_of,
-    shown,
 )
 from pipeline.cli.train.embedder import run_training
+from pipeline.cli.train.progress import TrainingProgress
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def distil(
     if is_embedder(teacher, device):
         if data or classes or image_size or val:
             raise UsageError(f"{teacher} is an embedder; leave --data, --classes, --image-size and --val out")
-        return _embedder(videos, teacher, student or "imagenet", settings, out, device, resume)
+        return _embedder(videos, teacher, student or "imagenet", settings, out, device, resume, quiet)
     from pipeline.stages.detect import Detect
     from pipeline.training.detector import train_detector
     from pipeline.training.detector_data import DetectorData
@@ -94,16 +94,18 @@ def distil(
 
     wanted = tuple(name.strip() for group in classes or () for name in group.split(",") if name.strip())
     how = Labelling(tuple(videos), every, confidence, wanted, novelty)
-    with joined(device) as process, shown(epochs, quiet or not process.leads) as show:
+    with joined(device) as process, TrainingProgress(epochs, quiet or not process.leads) as progress:
         check_videos(how)  # nothing is written before all that was asked for is known to be there
         stage = Detect(weights=teacher, confidence=confidence, device=device)
         stage.open()
         names, given = class_names(stage.names, how, data, val, seed)
 
         def make(folder: Path) -> DetectorData:
-            done = label_videos(stage, how, names, folder / "labelled", show.labelling)
+            done = label_videos(stage, how, names, folder / "labelled", progress.labelling)
             stage.close()
-            show.say(f"labelled {done.kept} of {done.frames} frames, {done.objects} objects; {done.known} looked alike")
+            progress.say(
+                f"labelled {done.kept} of {done.frames} frames, {done.objects} objects; {done.known} looked alike"
+            )
             return student_data(folder / "labelled", names, given)
 
         return concluded(
@@ -114,16 +116,23 @@ def distil(
                 process=process,
                 data=make,
                 origin={"teacher": teacher, "labelling": asdict(how)},
-                on_problems=show.problems,
-                on_epoch=show.epoch,
+                on_problems=progress.problems,
+                on_epoch=progress.epoch,
             ),
-            show,
+            progress,
             out,
         )
 
 
 def _embedder(
-    videos: list[str], teacher: str, student: str, asked: DetectorSettings, out: Path, device: str, resume: bool
+    videos: list[str],
+    teacher: str,
+    student: str,
+    asked: DetectorSettings,
+    out: Path,
+    device: str,
+    resume: bool,
+    quiet: bool,
 ) -> int:
     from pipeline.training.embedder_distil import crops_of
     from pipeline.training.embedder_training import EmbedderSettings
@@ -143,6 +152,5 @@ def _embedder(
     )
     tracks = out.with_name(f"{out.name}-tracks")
     described = {"class": "person", "videos": videos, "taught_by": teacher}
-    return run_training(
-        out, settings, described, partial(crops_of, videos, teacher, tracks, asked.seed), teacher, device, 2, resume
-    )
+    read = partial(crops_of, videos, teacher, tracks, asked.seed)
+    return run_training(out, settings, described, read, teacher, device, 2, resume, quiet)

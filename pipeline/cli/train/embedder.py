@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.cli.chain import Debug
-from pipeline.cli.train.progress import TrainingProgress, tell_problems
+from pipeline.cli.train.progress import TrainingProgress
 from pipeline.errors import FramechainError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def train_embedder(
     seed: Annotated[int, typer.Option(min=0, help="of everything drawn")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
     workers: Annotated[int, typer.Option(min=1, max=64, help="threads that prepare batches")] = 2,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
     debug: Debug = False,
 ) -> int:
@@ -103,7 +104,7 @@ def train_embedder(
         return (given, read_identities(val, crops=most)) if val else given.split(0.2, seed)
 
     described = {"class": made_for, "data": data, "val": val, "taught_by": teacher, "most": most}
-    return run_training(out, settings, described, read, teacher, device, workers, resume)
+    return run_training(out, settings, described, read, teacher, device, workers, resume, quiet)
 
 
 def run_training(
@@ -115,6 +116,7 @@ def run_training(
     device: str,
     workers: int,
     resume: bool,
+    quiet: bool,
 ) -> int:
     """Read what to train and to validate on, train, show how it goes, and export the best epoch.
 
@@ -126,12 +128,11 @@ def run_training(
     from pipeline.training.embedder_teacher import Teacher
     from pipeline.training.run_folder import RunFolder
 
-    with joined(device) as process, TrainingProgress(settings.epochs, process.leads) as progress:
+    with joined(device) as process, TrainingProgress(settings.epochs, quiet or not process.leads) as progress:
         train, validation = read(process)
         settings = settings.for_crops(len(train))
         progress.begin(settings.batches)
-        if process.leads:
-            tell_problems(dict.fromkeys([*train.problems, *validation.problems]))
+        progress.problems(dict.fromkeys([*train.problems, *validation.problems]))
         progress.say(
             f"{len(train)} crops of {train.count} identities to train on, "
             f"{len(validation)} of {validation.count} to validate, {process.world} × {process.device}"
