@@ -127,7 +127,7 @@ def _execute(chain: Chain, report: Path | None, quiet: bool) -> int:
                 "framechain": version("framechain"),
                 "result": result,
                 "sources": [asdict(info) for info in pipeline.infos],
-                "chain": [{stage.name: stage.model_dump(mode="json", exclude_unset=True)} for stage in chain.stages],
+                "chain": [{stage.name: stage.model_dump(mode="json", exclude_none=True)} for stage in chain.stages],
                 "objects": tally.objects,
                 "metrics": snapshot.to_dict(),
             }
