@@ -32,12 +32,20 @@ def test_an_unknown_component_gets_a_suggestion(tmp_path: Path) -> None:
     assert "did you mean 'detect'?" in complaint(framechain("stages", "detct", cwd=tmp_path), 2)
 
 
-@pytest.mark.parametrize("name", ["people", "plates", "multi_camera"])
-def test_every_shipped_configuration_is_valid(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "chain"),
+    [
+        ("people", "detect → embed → track"),
+        ("plates", "detect → track → read_text"),
+        ("multi_camera", "detect → embed → track"),
+        ("street", "detect → embed → track → read_text"),
+    ],
+)
+def test_every_shipped_configuration_is_valid(name: str, chain: str, tmp_path: Path) -> None:
     path = Path(__file__).resolve().parents[2] / "configs" / f"{name}.yaml"
     done = framechain("config", "check", path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "detect → track" in done.stdout
+    assert chain in done.stdout
 
 
 def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
@@ -58,7 +66,7 @@ def test_bench_measures_each_part_and_the_chain(data: Path, tmp_path: Path) -> N
     done = framechain(*arguments, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert list(result["alone"]) == ["decode", "detect", "track", "read_text"]
+    assert list(result["alone"]) == ["decode", "detect", "embed", "track", "read_text"]
     assert result["bottleneck"] == min(result["alone"], key=result["alone"].get)
     assert result["efficiency"] > 0
     assert result["frames"] == 20
