@@ -1,6 +1,6 @@
 """Each stage by itself, in a loop of your own, without the engine.
 
-python samples/stages_alone.py street.mp4 --embedder osnet.onnx
+python samples/stages_alone.py street.mp4
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pipeline import Detect, Embed, ReadText, Track, open_source
 parser = argparse.ArgumentParser(description="Run the stages one by one.")
 parser.add_argument("source")
 parser.add_argument("--weights", default="nanodet-g")
-parser.add_argument("--embedder", required=True)
+parser.add_argument("--embedder", default="person-embedder")
 parser.add_argument("--max-frames", type=int, default=50)
 arguments = parser.parse_args()
 

@@ -50,7 +50,7 @@ def test_the_main_job_reaches_the_accuracy_it_promises(data: Path, street: Path,
         **{"id": "vtest", "captured": 795, "finished": 795, "in_flight": 0, "dropped": {}, "age": 0}
     }
     assert 0 < metrics["efficiency"] <= 1
-    assert [stage["name"] for stage in metrics["stages"]][:3] == ["decode", "detect", "track"]
+    assert [stage["name"] for stage in metrics["stages"]][:4] == ["decode", "detect", "embed", "track"]
     with av.open(str(tmp_path / "out.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 795
     assert "795 frames" in done.stdout
