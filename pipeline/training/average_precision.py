@@ -78,10 +78,7 @@ class CocoRecord:
         Raises:
             MissingExtra: faster-coco-eval is not installed.
         """
-        try:
-            from faster_coco_eval import COCO, COCOeval_faster
-        except ImportError as error:
-            raise MissingExtra("evaluations", "eval") from error
+        COCO, COCOeval_faster = coco_evaluation()
         dataset = {
             "images": [{"id": n} for n in range(1, self.images + 1)],
             "categories": [{"id": number, "name": name} for number, name in names.items()],
@@ -99,6 +96,15 @@ class CocoRecord:
         present = ~np.isnan(figures[0])
         mean = figures[:, present].mean(axis=1) if present.any() else np.full(len(figures), np.nan)
         return Scores(_precision(mean), {name: one for name, one in classes.items() if not np.isnan(one.ap)})
+
+
+def coco_evaluation() -> tuple[Any, Any]:
+    """The classes of faster-coco-eval for data and for judging it; raises MissingExtra without it."""
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError as error:
+        raise MissingExtra("evaluations", "eval") from error
+    return COCO, COCOeval_faster
 
 
 def _nothing(names: dict[int, str]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,6 @@ from trackers import mot_format
 from trackers.mot_format import MotRows
 
 _PEDESTRIAN = 1
-_VISIBLE = 0.5  # share from which the ground truth expects a pedestrian to be found; it has those wholly hidden, too
 _DISTRACTORS = (2, 7, 8, 12)  # person on a vehicle, static person, distractor, reflection (Milan et al. 2016, MOT16)
 
 
@@ -58,10 +56,18 @@ class DetectionData(ABC):
     def __len__(self) -> int:
         """How many there should be."""
 
+    def numbers(self) -> frozenset[int]:
+        """Of the classes that labels without names have; empty where nobody says."""
+        return frozenset()
+
 
 @dataclass(slots=True)
 class _Images(DetectionData):
     images: Sequence[LabelledImage]
+    seen: frozenset[int]
+
+    def numbers(self) -> frozenset[int]:
+        return self.seen
 
     def __len__(self) -> int:
         return len(self.images)
@@ -82,13 +88,14 @@ class _Images(DetectionData):
 class _Sequence(DetectionData):
     frames: str
     rows: MotRows
-    numbers: Sequence[int]
+    chosen: Sequence[int]
+    visible: float
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.chosen)
 
     def __iter__(self) -> Iterator[Example]:
-        wanted = set(self.numbers)
+        wanted = set(self.chosen)
         last = max(wanted)
         with open_source(self.frames) as source:
             for frame in source:
@@ -97,7 +104,7 @@ class _Sequence(DetectionData):
                     wanted.remove(number)
                     here = self.rows[self.rows.frame == number]
                     person = (here.class_id == _PEDESTRIAN) | (here.class_id < 0)
-                    ignored = ~person | (here.confidence <= 0) | (here.visibility < _VISIBLE)
+                    ignored = ~person | (here.confidence <= 0) | (here.visibility < self.visible)
                     xyxy = here.xyxy.astype(np.float32)
                     yield Example(frame.image, xyxy, np.zeros(len(here), np.int64), ignored)
                 if number >= last:
@@ -107,35 +114,51 @@ class _Sequence(DetectionData):
 
 
 def read_detection_data(
-    path: Path, video: str = "", names: Sequence[str] = (), every: int = 1, limit: int | None = None
+    item: str | Path,
+    names: Sequence[str] = (),
+    *,
+    split: str = "",
+    every: int = 1,
+    limit: int | None = None,
+    visible: float = 0.0,
 ) -> DetectionData:
     """Find out what there is; images and frames are decoded when they are asked for.
 
-    Of a MOTChallenge sequence pedestrians count who are at least half visible, as far as it tells; other people of its
-    ground truth, and reflections, are ignored.
+    Of a MOTChallenge ground truth those pedestrians count that it marks as to be considered; the other people in it,
+    and reflections, are ignored.
 
     Args:
-        path: a folder or data.yaml in YOLO's format, or the folder of a MOTChallenge sequence (gt/gt.txt).
-        video: the sequence's frames, where it has no img1.
-        names: of the classes, where YOLO labels come without.
+        item: a folder or data.yaml in YOLO's format, the folder of a MOTChallenge sequence (gt/gt.txt, img1/), or
+            `VIDEO=TRUTH`, where TRUTH is such a folder or a ground truth in MOTChallenge format.
+        names: of the classes, where YOLO labels come without. split: "train", "val" or "test" of them; all if empty.
         every: use every n-th image or frame only. limit: use no more than so many.
+        visible: pedestrians of whom a smaller share can be seen are ignored, where the ground truth tells the share
+            (MOT16 and later). It has wholly hidden ones, too, so at 0 no detector finds all.
 
     Raises:
-        UsageError: nothing there can be used.
+        UsageError: nothing there can be used, or an option is not for such data.
     """
-    chosen = slice(None, None, every)
-    path = path.expanduser()
-    if not (path / "gt").is_dir():
-        if video:
-            raise UsageError(f"--video goes with a MOTChallenge sequence, and {path} has no gt/gt.txt; leave it out")
-        dataset = read_yolo(path, names)
-        return _Images(dataset.names, list(dataset.problems), dataset.images[chosen][:limit])
-    frames = video or str(path / "img1")
-    if not video and not (path / "img1").is_dir():
-        raise UsageError(f"{path} has no frames in img1; give its video with --video")
-    rows = _ground_truth(path / "gt" / "gt.txt")
-    numbers = range(1, int(rows.frame.max()) + 1)[chosen]
-    return _Sequence(("person",), [], frames, rows, list(islice(numbers, limit)))
+    video, equals, truth = str(item).rpartition("=")
+    path = Path(item).expanduser()
+    if equals and not path.exists():
+        path = Path(truth).expanduser()
+        if not Path(video).expanduser().exists():
+            raise UsageError(f"there is no video {video} of {item}; check the path")
+    elif (path / "gt").is_dir():
+        video = str(path / "img1")
+        if not Path(video).is_dir():
+            raise UsageError(f"{item} has no frames in img1; give its video with it: VIDEO={item}")
+    else:
+        if visible:
+            raise UsageError(f"only a MOTChallenge ground truth tells what is visible, and {item} is none")
+        dataset = read_yolo(path, names, split)
+        seen = frozenset(int(number) for image in dataset.images for number in image.class_id)
+        return _Images(dataset.names, list(dataset.problems), dataset.images[::every][:limit], seen)
+    if names or split:
+        raise UsageError(f"{item} has one class, person, and no split; names and split go with labels in YOLO's format")
+    rows = _ground_truth(path / "gt" / "gt.txt" if path.is_dir() else path)
+    numbers = range(1, int(rows.frame.max()) + 1)[::every][:limit]
+    return _Sequence(("person",), [], video, rows, numbers, visible)
 
 
 def _ground_truth(file: Path) -> MotRows:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import coco
 from pipeline.classes import class_ids
 from pipeline.detections import Detections
 from pipeline.errors import UsageError
 from pipeline.frame import Frame
 from pipeline.inference.torch import TorchModel
 from pipeline.stages.detect import Detect, Detector
-from pipeline.training.average_precision import CocoRecord, Scores
+from pipeline.training.average_precision import CocoRecord, Scores, coco_evaluation
 from pipeline.training.corruptions import CORRUPTIONS
 from pipeline.training.detection_data import DetectionData, Example
 from trackers.registry import nearest
@@ -25,8 +26,8 @@ CLEAN, ATTACK = "clean", "attack"
 LEAST_SCORE = 0.001
 """Confidence from which detections count: precision is averaged over all recalls, so hardly any is left out."""
 
-MOST = 1000
-"""Detections an image to be asked for, of all classes together: COCO's evaluation takes the best 100 of each class."""
+MOST = 300
+"""Detections an image to be asked for, of all classes together."""
 
 STEP = 2
 """Grey levels by which the attack moves each pixel."""
@@ -46,12 +47,14 @@ class Evaluation:
     Attributes:
         conditions: figures by condition: "clean", the corruptions, "attack" where it can be made.
         images, objects: how many were looked at, and how many there were to be found.
+        ignored: objects that need not be found, and do no harm if they are.
         notes: what a reader must know, a line each.
     """
 
     conditions: dict[str, Scores]
     images: int
     objects: int
+    ignored: int
     notes: tuple[str, ...]
 
 
@@ -70,14 +73,18 @@ class Matching:
     notes: tuple[str, ...]
 
 
-def match_classes(detector: Sequence[str], truth: Sequence[str], wanted: Sequence[str] = ()) -> Matching:
-    """By name, whatever the case; by number where the ground truth has no names.
+def match_classes(
+    detector: Sequence[str], truth: Sequence[str], wanted: Sequence[str] = (), numbers: Collection[int] = ()
+) -> Matching:
+    """By name, whatever the case.
 
     Args:
         detector, truth: names of the classes by number. wanted: those to compare; all if empty.
+        numbers: of the classes in labels without names: names are assumed that fit them, and a note says which.
 
     Raises:
-        UsageError: they have no class in common, or one that is wanted is in neither or one of them only.
+        UsageError: they have no class in common, or one that is wanted is in neither or one of them only, or no names
+            can be assumed.
 
     >>> match_classes(["person", "car"], ["Car", "tram"]).truth
     (-1, 0)
@@ -86,8 +93,8 @@ def match_classes(detector: Sequence[str], truth: Sequence[str], wanted: Sequenc
     if not detector:
         raise UsageError("the detector names no classes, so none can be compared; export it with names")
     if not truth:
-        truth = detector
-        notes.append("the labels name no classes; their numbers are taken for the detector's own (--names says else)")
+        truth, note = _assumed(detector, numbers)
+        notes.append(note)
     number = {name.lower(): n for n, name in enumerate(truth)}
     found = {name.lower() for name in detector}
     if wanted:
@@ -106,8 +113,23 @@ def match_classes(detector: Sequence[str], truth: Sequence[str], wanted: Sequenc
         if unknown:
             notes.append(f"left out, as the detector does not know them: {_listed(unknown)}")
     names = {n: name for n, name in enumerate(truth) if name in kept}
-    numbers = (number.get(name.lower(), -1) for name in detector)
-    return Matching(tuple(n if n in names else -1 for n in numbers), names, tuple(notes))
+    theirs = (number.get(name.lower(), -1) for name in detector)
+    return Matching(tuple(n if n in names else -1 for n in theirs), names, tuple(notes))
+
+
+def _assumed(detector: Sequence[str], numbers: Collection[int]) -> tuple[Sequence[str], str]:
+    """Names for the classes of labels that have none, and what to say of it."""
+    highest = max(numbers, default=0)
+    if highest < len(detector) and all(name.isdecimal() for name in detector):
+        return detector, "the labels and the detector name no classes; their numbers are taken for the same"
+    if highest == 0:
+        return ["person"], "the labels name no classes and have number 0 only: assumed to be person (--names says else)"
+    if tuple(detector) == coco.NAMES and highest < len(detector):
+        return detector, "the labels name no classes: assumed to be numbered as COCO's (--names says else)"
+    raise UsageError(
+        f"the labels name no classes, their numbers go to {highest}, and the detector's {len(detector)} classes "
+        f"({_listed(detector)}) are not known to be the same; give --names"
+    )
 
 
 def evaluate(
@@ -130,14 +152,15 @@ def evaluate(
         tick: called after each image.
 
     Raises:
-        UsageError: the classes do not match, or a label is of a class that the detector does not have.
+        UsageError: the classes do not match, or there is no object or image to be judged by.
+        MissingExtra: faster-coco-eval is not installed.
     """
-    matching = match_classes(stage.detector.names, data.names, classes)
+    coco_evaluation()  # so that it is not missed after all the work
+    matching = match_classes(stage.detector.names, data.names, classes, data.numbers())
     slope = _slope(stage.detector) if attack else None
     conditions = [CLEAN, *corruptions, *([ATTACK] if slope else [])]
     records = {name: CocoRecord() for name in conditions}
     for n, example in enumerate(data):
-        _check(example, len(data.names or stage.detector.names))
         for name in conditions:
             if name == ATTACK:
                 assert slope is not None
@@ -152,11 +175,12 @@ def evaluate(
     clean = records[CLEAN]
     if not clean.images:
         raise UsageError("no image could be read; see what was said of each")
-    objects = sum(one["category_id"] in matching.names and not one["iscrowd"] for one in clean.truth)
+    crowds = [one["iscrowd"] for one in clean.truth if one["category_id"] in matching.names]
+    ignored, objects = sum(crowds), len(crowds) - sum(crowds)
     if not objects:
         raise UsageError(f"there is no object of {_listed(list(matching.names.values()))} in these images")
     scores = {name: record.scores(matching.names) for name, record in records.items()}
-    return Evaluation(scores, clean.images, objects, matching.notes)
+    return Evaluation(scores, clean.images, objects, ignored, matching.notes)
 
 
 def _detect(stage: Detect, image: NDArray[np.uint8]) -> Detections:
@@ -167,12 +191,6 @@ def _detect(stage: Detect, image: NDArray[np.uint8]) -> Detections:
 
 def _with_image(example: Example, image: NDArray[np.uint8]) -> Example:
     return Example(image, example.xyxy, example.class_id, example.ignored)
-
-
-def _check(example: Example, classes: int) -> None:
-    highest = int(example.class_id.max(initial=-1))
-    if highest >= classes:
-        raise UsageError(f"a label is of class {highest}, and the detector has {classes} classes; give --names")
 
 
 def _slope(detector: Detector) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:

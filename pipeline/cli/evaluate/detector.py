@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,21 +29,27 @@ if TYPE_CHECKING:
 
 def eval_detector(
     data: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="DATA",
-            help="folder with images/ and labels/ in YOLO's format, its data.yaml, or a MOTChallenge sequence "
-            "(its pedestrians count)",
+            help="folder with images/ and labels/ in YOLO's format, its data.yaml, a MOTChallenge sequence (its "
+            "pedestrians count), or VIDEO=TRUTH with such a sequence or its gt.txt",
         ),
     ],
     weights: Annotated[
         list[str] | None, typer.Option(help="detector; may be repeated to compare several [default: the bundled one]")
     ] = None,
-    video: Annotated[str, typer.Option(help="frames of the MOTChallenge sequence, where it has no img1/")] = "",
     classes: Annotated[list[str] | None, typer.Option(help="classes to compare, by name: person,car")] = None,
     names: Annotated[
         str, typer.Option(help="names of the labels' classes, from number 0 on, where the data has none: person,car")
     ] = "",
+    split: Annotated[str, typer.Option(help="train, val or test of data in YOLO's format [default: all]")] = "",
+    visible: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="ignore pedestrians of whom the MOTChallenge ground truth says less is visible"
+        ),
+    ] = 0.0,
     image_size: Annotated[int | None, typer.Option(help="detector input: pixels of the longer side")] = None,
     corruptions: Annotated[
         str, typer.Option(help="kinds of damage to try: all, or some of occlusion,darkness,noise,blur,jpeg")
@@ -71,34 +80,38 @@ def eval_detector(
         if kind not in CORRUPTIONS:
             raise UsageError(f"there is no corruption '{kind}'{nearest(kind, CORRUPTIONS)}")
     wanted = [name for group in classes or () for name in _words(group)]
-    examples = read_detection_data(data, video, _words(names), every, limit)
+    examples = read_detection_data(data, _words(names), split=split, every=every, limit=limit, visible=visible)
     found: dict[str, Evaluation] = {}
-    for name in weights or [DETECTOR]:
-        stage = Detect(
-            weights=Path(name), confidence=LEAST_SCORE, max_detections=MOST, image_size=image_size, device=device
-        )
-        stage.open()
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(Path(name).name, total=len(examples))
-            found[name] = evaluate(
-                stage,
-                examples,
-                wanted,
-                () if clean else kinds,
-                attack=not clean,
-                seed=seed,
-                tick=lambda: progress.advance(task),  # noqa: B023
+    try:
+        for name in dict.fromkeys(weights or [DETECTOR]):
+            stage = Detect(
+                weights=Path(name), confidence=LEAST_SCORE, max_detections=MOST, image_size=image_size, device=device
             )
-        stage.close()
-    tell_problems(dict.fromkeys([*examples.problems, *(note for one in found.values() for note in one.notes)]))
+            stage.open()
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                task = progress.add_task(Path(name).name, total=len(examples))
+                found[name] = evaluate(
+                    stage,
+                    examples,
+                    wanted,
+                    () if clean else kinds,
+                    attack=not clean,
+                    seed=seed,
+                    tick=lambda: progress.advance(task),  # noqa: B023
+                )
+            stage.close()
+    finally:  # they may be the reason why it failed
+        tell_problems(dict.fromkeys(examples.problems))
+    for note in dict.fromkeys(note for one in found.values() for note in one.notes):
+        print(f"framechain: {note}", file=sys.stderr)
     _show(found, clean)
     if as_json is not None:
         plain = {name: asdict(one) for name, one in found.items()}
         replace_file(as_json, json.dumps(plain, indent=2) + "\n")
     if plot is not None:
         heights = {
-            Path(name).name: {kind: scores.mean.ap50 for kind, scores in one.conditions.items()}
-            for name, one in found.items()
+            label: {kind: scores.mean.ap50 for kind, scores in one.conditions.items()}
+            for label, one in zip(_labels(found), found.values(), strict=True)
         }
         bars(heights, "AP50", plot)
 
@@ -108,29 +121,30 @@ def _show(found: dict[str, Evaluation], clean: bool) -> None:
 
     console = Console(highlight=False)
     first = next(iter(found.values()))
-    console.print(f"{first.images} images, {first.objects} objects")
+    ignored = f", {first.ignored} more ignored" if first.ignored else ""
+    console.print(f"{first.images} images, {first.objects} objects{ignored}")
     table = _table("detector", "images")
-    for name, one in found.items():
+    for name, one in zip(_labels(found), found.values(), strict=True):
         rows = {kind: _figures(scores.mean) for kind, scores in one.conditions.items()}
         if not clean:
             rows.setdefault(ATTACK, ["—"] * 3)  # the network gives no gradient
         for n, (kind, figures) in enumerate(rows.items()):
-            table.add_row(Path(name).name if n == 0 else "", kind, *figures)
+            table.add_row(name if n == 0 else "", kind, *figures)
     console.print(table)
     if all(len(one.conditions[CLEAN].classes) < 2 for one in found.values()):
         return
     console.print()
     table = _table("detector", "class, clean")
-    for name, one in found.items():
+    for name, one in zip(_labels(found), found.values(), strict=True):
         for n, (label, precision) in enumerate(one.conditions[CLEAN].classes.items()):
-            table.add_row(Path(name).name if n == 0 else "", label, *_figures(precision))
+            table.add_row(name if n == 0 else "", label, *_figures(precision))
     console.print(table)
 
 
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
-        table.add_column(heading, overflow="ellipsis", no_wrap=True, max_width=34)
+        table.add_column(heading, overflow="fold", max_width=26)
     for heading in ("AP50-95", "AP50", "AP75"):
         table.add_column(heading, justify="right", no_wrap=True)
     return table
@@ -138,6 +152,13 @@ def _table(*headings: str) -> Table:
 
 def _figures(precision: Precision) -> list[str]:
     return [f"{value:.3f}" for value in (precision.ap, precision.ap50, precision.ap75)]
+
+
+def _labels(weights: Iterable[str]) -> list[str]:
+    """File names; the paths as given where two files are called alike."""
+    names = {one: Path(one).name for one in weights}
+    alike = Counter(names.values())
+    return [name if alike[name] == 1 else one for one, name in names.items()]
 
 
 def _words(text: str) -> tuple[str, ...]:
