@@ -42,6 +42,7 @@ def export(
         float, typer.Option(min=0, help="points of AP50-95 (of cosine, for an embedder) that may be lost")
     ] = 1.5,
     force: Annotated[bool, typer.Option("--force", help="keep it whatever it lost")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="rounds that speed is measured in")] = 40,
     out: Annotated[
         Path | None, typer.Option(help="file or directory to write [default: named after weights and precision]")
     ] = None,
@@ -61,12 +62,22 @@ def export(
         labelled = read_detection_data(data, names=[word for word in names.split(",") if word]) if data else None
         frames = read_frames(calibration, calibration_frames) if calibration else None
         trial = trial_for(original, frames, labelled)
-        report = make(original, kind, precision, path, trial, most=max_loss, force=force, tell=status.update)
+        report = make(
+            original,
+            kind,
+            precision,
+            path,
+            trial,
+            most=max_loss,
+            force=force,
+            rounds=rounds,
+            tell=status.update,
+        )
     _show(report)
 
 
 def _show(report: Report) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("network", overflow="ellipsis", no_wrap=True)
     for heading in ("ms", "MB", *report.columns):

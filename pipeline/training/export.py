@@ -92,6 +92,7 @@ def export(
     *,
     most: float = 1.5,
     force: bool = False,
+    rounds: int = 40,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Write a network in another format, measure it, and keep it if it is still good enough.
@@ -102,6 +103,7 @@ def export(
         weights: the original, a path or the name of a model. kind: name of the format.
         path: where it goes, as `check` gives it; what is there is replaced once the new one is accepted.
         most: points by which the trial's first figure may fall. force: keep it whatever it lost.
+        rounds: that speed is measured in, twenty seconds at most.
         tell: is told what is being done.
 
     Raises:
@@ -137,7 +139,7 @@ def export(
             contestants.append((f"{kind} fp32", trial.run(reference, judged=False), reference))
         contestants.append((f"{kind} {precision}", after, made))
         tell("speed")
-        seconds = latencies([tried for _, tried, _ in contestants])
+        seconds = latencies([tried for _, tried, _ in contestants], rounds)
         rows = tuple(
             Row(name, 1e3 * spent, _megabytes(file), tried.figures)
             for (name, tried, file), spent in zip(contestants, seconds, strict=True)

@@ -25,8 +25,7 @@ from pipeline.training.evaluate_detector import CLEAN, LEAST_SCORE, MOST, evalua
 Inputs = list[NDArray[np.float32]]
 
 _TIMED = 4  # different inputs
-_ROUNDS = 40
-_WARM = 3
+_WARM = 2  # times each of them
 _LONGEST = 20.0  # seconds
 
 
@@ -175,11 +174,11 @@ def _guessed(model: Model) -> str:
     return "embed" if len(outputs) == 1 and outputs[0].ndim == 2 else "detect"
 
 
-def latencies(tried: Sequence[Tried]) -> list[float]:
+def latencies(tried: Sequence[Tried], rounds: int) -> list[float]:
     """Median seconds of one input in each network, run by turns so that what else the machine does hits all alike."""
     times: list[list[float]] = [[] for _ in tried]
     start = perf_counter()
-    for n in range(_WARM * _TIMED + _ROUNDS):
+    for n in range(_WARM * _TIMED + rounds):
         for one, spent in zip(tried, times, strict=True):
             begin = perf_counter()
             one.model.run(one.timed[n % len(one.timed)])

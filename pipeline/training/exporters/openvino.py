@@ -27,18 +27,16 @@ class OpenVinoExporter(Exporter):
             import openvino
         except ImportError as error:
             raise MissingExtra("OpenVINO exports", "export") from error
-        path.mkdir()
+        core = openvino.Core()
         if isinstance(order.model, OpenVinoModel):
             file = order.path if order.path.is_file() else next(order.path.glob("*.xml"))
-            network = openvino.Core().read_model(str(file))
+            network = core.read_model(str(file))
         else:
-            between = path / "network.onnx"
-            between.write_bytes(to_onnx(order.model, order.path).SerializeToString())
-            network = openvino.convert_model(str(between))
-            between.unlink()
+            network = core.read_model(to_onnx(order.model, order.path).SerializeToString())
         if order.precision == "int8":
             kept = output_layers(*_operations(network)) if order.scheme == "outputs kept" else []
             network = quantised(network, order.inputs, lambda batch: batch, kept)
+        path.mkdir()
         half = order.precision in ("fp16", "bf16")
         openvino.save_model(network, str(path / f"{path.name.removesuffix(self.suffix)}.xml"), compress_to_fp16=half)
         (path / "metadata.yaml").write_text(yaml.safe_dump(order.notes, sort_keys=False), encoding="utf-8")
