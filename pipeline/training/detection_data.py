@@ -17,6 +17,10 @@ from pipeline.training.yolo_dataset import LabelledImage, read_yolo
 from trackers import mot_format
 from trackers.mot_format import MotRows
 
+VISIBLE = 0.25
+"""Share of a pedestrian that must be seen to be expected: detectors cannot find, and are not trained on, those who are
+hidden behind others; the ground truth of MOTChallenge follows them through."""
+
 _PEDESTRIAN = 1
 _DISTRACTORS = (2, 7, 8, 12)  # person on a vehicle, static person, distractor, reflection (Milan et al. 2016, MOT16)
 
@@ -120,7 +124,7 @@ def read_detection_data(
     split: str = "",
     every: int = 1,
     limit: int | None = None,
-    visible: float = 0.0,
+    visible: float | None = None,
 ) -> DetectionData:
     """Find out what there is; images and frames are decoded when they are asked for.
 
@@ -133,7 +137,7 @@ def read_detection_data(
         names: of the classes, where YOLO labels come without. split: "train", "val" or "test" of them; all if empty.
         every: use every n-th image or frame only. limit: use no more than so many.
         visible: pedestrians of whom a smaller share can be seen are ignored, where the ground truth tells the share
-            (MOT16 and later). It has wholly hidden ones, too, so at 0 no detector finds all.
+            (MOT16 and later); `VISIBLE` if None. It has wholly hidden ones, too, so at 0 no detector finds all.
 
     Raises:
         UsageError: nothing there can be used, or an option is not for such data.
@@ -149,7 +153,7 @@ def read_detection_data(
         if not Path(video).is_dir():
             raise UsageError(f"{item} has no frames in img1; give its video with it: VIDEO={item}")
     else:
-        if visible:
+        if visible is not None:
             raise UsageError(f"only a MOTChallenge ground truth tells what is visible, and {item} is none")
         dataset = read_yolo(path, names, split)
         seen = frozenset(int(number) for image in dataset.images for number in image.class_id)
@@ -158,7 +162,7 @@ def read_detection_data(
         raise UsageError(f"{item} has one class, person, and no split; names and split go with labels in YOLO's format")
     rows = _ground_truth(path / "gt" / "gt.txt" if path.is_dir() else path)
     numbers = range(1, int(rows.frame.max()) + 1)[::every][:limit]
-    return _Sequence(("person",), [], video, rows, numbers, visible)
+    return _Sequence(("person",), [], video, rows, numbers, VISIBLE if visible is None else visible)
 
 
 def _ground_truth(file: Path) -> MotRows:

@@ -45,11 +45,13 @@ def eval_detector(
     ] = "",
     split: Annotated[str, typer.Option(help="train, val or test of data in YOLO's format [default: all]")] = "",
     visible: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, max=1, help="ignore pedestrians of whom the MOTChallenge ground truth says less is visible"
+            min=0,
+            max=1,
+            help="ignore pedestrians of whom the MOTChallenge ground truth says less is visible [default: 0.25]",
         ),
-    ] = 0.0,
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="detector input: pixels of the longer side")] = None,
     corruptions: Annotated[
         str, typer.Option(help="kinds of damage to try: all, or some of occlusion,darkness,noise,blur,jpeg")

@@ -53,7 +53,7 @@ def sequence(tmp_path: Path) -> Path:
 
 
 def test_pedestrians_count_others_are_ignored_cars_are_not_there(sequence: Path) -> None:
-    examples = list(read_detection_data(sequence))
+    examples = list(read_detection_data(sequence, visible=0))
     assert len(examples) == 6
     assert examples[0].xyxy[:, 0].tolist() == [10, 30, 50, 90, 110]
     assert examples[0].ignored.tolist() == [False, True, True, False, True]
