@@ -31,10 +31,10 @@ def export(
     ] = "",
     calibration_frames: Annotated[int, typer.Option(min=1, help="at most")] = 128,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="labelled images in YOLO's format, to tell accuracy by; without: agreement with the original on the "
-            "frames of --calibration that were left over"
+            help="labelled images, as framechain eval detector takes them, to tell accuracy by; without: agreement "
+            "with the original on the frames of --calibration that were left over"
         ),
     ] = None,
     names: Annotated[str, typer.Option(help="names of the labels' classes, where the data has none: person,car")] = "",
