@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class FramechainError(Exception):
     """A run failed. The message is one line that names the cause and the cure."""
@@ -13,6 +15,19 @@ class UsageError(FramechainError):
     """What was asked for cannot be done as asked; the message says what to change."""
 
     exit_code = 2
+
+
+class Interrupted(FramechainError):
+    """Ctrl-C ended it. The message says what is kept and how to go on, in words that follow "interrupted".
+
+    >>> str(Interrupted("in the first epoch"))
+    'interrupted in the first epoch'
+    """
+
+    exit_code = 128 + signal.SIGINT
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"interrupted {what}")
 
 
 class MissingExtra(UsageError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast, get_args
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast, get_args
 import typer
 
 from pipeline.cli.train.progress import TrainingProgress
-from pipeline.errors import UsageError
+from pipeline.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from pipeline.training.detector import DetectorSettings, Trained
@@ -77,7 +76,7 @@ def train_detector(
     resume: Resume = False,
     quiet: Quiet = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
-) -> int:
+) -> None:
     """Train a detector on images labelled in YOLO's format, by libreyolo or Ultralytics."""
     settings = settings_of(
         data, model, val, epochs, freeze_epochs, image_size, batch, learning_rate, augment, balanced, precision, ema,
@@ -87,7 +86,7 @@ def train_detector(
     from pipeline.training.distributed import joined
 
     with joined(device) as process, TrainingProgress(settings.epochs, quiet or not process.leads) as progress:
-        return concluded(
+        concluded(
             lambda: train(
                 settings, out, resume=resume, process=process, on_problems=progress.problems, on_epoch=progress.epoch
             ),
@@ -142,20 +141,20 @@ def settings_of(
     )
 
 
-def concluded(train: Callable[[], Trained], progress: TrainingProgress, out: Path) -> int:
-    """Train, and say what came of it; 130 if it was interrupted."""
+def concluded(train: Callable[[], Trained], progress: TrainingProgress, out: Path) -> None:
+    """Train, and say what came of it.
+
+    Raises:
+        Interrupted: by Ctrl-C.
+    """
     try:
         trained = train()
     except KeyboardInterrupt:
-        print(
-            f"framechain: interrupted after {progress.epochs} epochs; go on with --resume --out {out}", file=sys.stderr
-        )
-        return 130
+        raise Interrupted(f"after {progress.epochs} epochs; go on with --resume --out {out}") from None
     progress.say(
         f"best of {trained.epochs} epochs: AP50 {trained.ap50:.3f}, AP {trained.ap:.3f} on the validation images\n"
         f"wrote {trained.best} and {trained.exported}; try it: framechain run VIDEO --weights {trained.exported}"
     )
-    return 0
 
 
 def _choice(flag: str, given: str, choices: tuple[str, ...]) -> None:

@@ -74,7 +74,7 @@ def distil(
     resume: Resume = False,
     quiet: Quiet = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
-) -> int:
+) -> None:
     """Let a large model teach a small one on unlabelled videos: detectors by labels, embedders by similarities."""
     settings = settings_of(
         data, student or "yolo9-t", val, epochs, freeze_epochs, image_size, batch, learning_rate, augment, balanced,
@@ -85,7 +85,8 @@ def distil(
     if is_embedder(teacher, device):
         if data or classes or image_size or val:
             raise UsageError(f"{teacher} is an embedder; leave --data, --classes, --image-size and --val out")
-        return _embedder(videos, teacher, student or "imagenet", settings, out, device, resume, quiet)
+        _embedder(videos, teacher, student or "imagenet", settings, out, device, resume, quiet)
+        return
     from pipeline.stages.detect import Detect
     from pipeline.training.detector import train_detector
     from pipeline.training.detector_data import DetectorData
@@ -108,7 +109,7 @@ def distil(
             )
             return student_data(folder / "labelled", names, given)
 
-        return concluded(
+        concluded(
             lambda: train_detector(
                 settings,
                 out,
@@ -133,7 +134,7 @@ def _embedder(
     device: str,
     resume: bool,
     quiet: bool,
-) -> int:
+) -> None:
     from pipeline.training.embedder_distil import crops_of
     from pipeline.training.embedder_training import EmbedderSettings
 
@@ -153,4 +154,4 @@ def _embedder(
     tracks = out.with_name(f"{out.name}-tracks")
     described = {"class": "person", "videos": videos, "taught_by": teacher}
     read = partial(crops_of, videos, teacher, tracks, asked.seed)
-    return run_training(out, settings, described, read, teacher, device, 2, resume, quiet)
+    run_training(out, settings, described, read, teacher, device, 2, resume, quiet)

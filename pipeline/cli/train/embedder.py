@@ -11,7 +11,7 @@ import typer
 
 from pipeline.cli.chain import Debug
 from pipeline.cli.train.progress import TrainingProgress
-from pipeline.errors import FramechainError
+from pipeline.errors import Interrupted
 
 if TYPE_CHECKING:
     from pipeline.training.distributed import Process
@@ -71,7 +71,7 @@ def train_embedder(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
     debug: Debug = False,
-) -> int:
+) -> None:
     """Train an appearance embedder by metric learning; several GPUs or machines: start it with torchrun."""
     from pipeline.training.embedder_training import EmbedderSettings
     from pipeline.training.identities import read_identities
@@ -104,7 +104,7 @@ def train_embedder(
         return (given, read_identities(val, crops=most)) if val else given.split(0.2, seed)
 
     described = {"class": made_for, "data": data, "val": val, "taught_by": teacher, "most": most}
-    return run_training(out, settings, described, read, teacher, device, workers, resume, quiet)
+    run_training(out, settings, described, read, teacher, device, workers, resume, quiet)
 
 
 def run_training(
@@ -117,11 +117,11 @@ def run_training(
     workers: int,
     resume: bool,
     quiet: bool,
-) -> int:
+) -> None:
     """Read what to train and to validate on, train, show how it goes, and export the best epoch.
 
-    Returns:
-        the exit code.
+    Raises:
+        Interrupted: by Ctrl-C.
     """
     from pipeline.training import embedder_training as training
     from pipeline.training.distributed import joined
@@ -147,12 +147,10 @@ def run_training(
             training.train(state, folder, progress)
         except KeyboardInterrupt:
             if folder is None or state.epoch == 0:
-                raise FramechainError("interrupted in the first epoch; there is nothing to go on with") from None
-            progress.say(f"interrupted; {state.epoch} epochs are kept: the same command with --resume goes on")
-            return 130
+                raise Interrupted("in the first epoch; there is nothing to go on with") from None
+            raise Interrupted(f"after {state.epoch} epochs; go on with the same command and --resume") from None
         if folder is not None:
             path = training.finish(folder, settings, str(described["class"]))
             progress.say(
                 f"best mAP {state.best:.3f} of {state.epoch} epochs; wrote {path}: use it with --embedder {path}"
             )
-    return 0
