@@ -105,6 +105,26 @@ def test_a_rectangle_finds_what_the_square_finds(data: Path, frames: list[NDArra
     assert found >= 0.97 * clear
 
 
+def test_in_8_bits_it_says_the_same_of_itself() -> None:
+    ours, eight = load("nanodet-g", "cpu").metadata, load("nanodet-g-int8", "cpu").metadata
+    assert replace(eight, precision=ours.precision) == ours
+
+
+def test_in_8_bits_it_finds_what_it_finds_in_floating_point(frames: list[NDArray[np.uint8]]) -> None:
+    clear, found = 0, 0
+    with Detect(confidence=0.55, device="cpu") as floating, Detect(weights="nanodet-g-int8", device="cpu") as quantised:
+        for image in frames:
+            one, other = Frame(image), Frame(image)
+            floating.process([one])
+            quantised.process([other])
+            overlap = iou(one.detections.xyxy, other.detections.xyxy)
+            overlap *= one.detections.class_id[:, None] == other.detections.class_id
+            clear += len(overlap)
+            found += int((overlap.max(axis=1, initial=0) > 0.8).sum())
+    assert clear > 30
+    assert found >= 0.97 * clear
+
+
 def test_its_own_recommendation_holds_unless_the_user_says_otherwise(frames: list[NDArray[np.uint8]]) -> None:
     least = []
     for confidence in (None, 0.2):

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pipeline.errors import FramechainError, UsageError
 from pipeline.training.exporters.exporter import Exporter, Order, Precision
-from pipeline.training.exporters.onnx import quantised_onnx
+from pipeline.training.exporters.quantisation import by_onnxruntime
 from pipeline.training.portable import to_onnx
 
 _MOST = 16  # images a call
@@ -32,9 +32,8 @@ class TensorRtExporter(Exporter):
             ) from error
         network = to_onnx(order.model, order.path)
         if order.precision == "int8":
-            network = quantised_onnx(
-                network, order
-            )  # TensorRT takes the ranges from the graph, and needs no calibrator
+            # TensorRT takes the ranges from the graph, and needs no calibrator
+            network = by_onnxruntime(network, order.inputs, order.scheme, symmetric=True)
         logger = tensorrt.Logger(tensorrt.Logger.ERROR)
         builder = tensorrt.Builder(logger)
         graph = builder.create_network(0)
