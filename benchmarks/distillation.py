@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--student", default="yolox-n")
     parser.add_argument("--teacher", default="weights/nanodet_g.onnx", help="relative to DATA")
     parser.add_argument("--image-size", type=int, default=256)
-    parser.add_argument("--given", type=int, default=20, help="labelled images")
+    parser.add_argument("--given", type=int, default=100, help="labelled images")
     parser.add_argument("--epochs", type=int, default=24, help="of each student")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
