@@ -93,6 +93,53 @@ class Galleries(Columns):
         self._pool = np.array(state["pool"])
 
 
+@dataclass(init=False)
+class Averages(Columns):
+    """For each track one appearance vector, an exponential moving average (Du et al. 2021, StrongSORT).
+
+    Attributes:
+        vector: (T, D) float32 unit vectors; D is 0 before the first is stored. count: (T,) how many were stored.
+    """
+
+    vector: NDArray[np.float32]
+    count: Indices
+
+    def __init__(self, tracks: int) -> None:
+        self.vector = np.zeros((tracks, 0), np.float32)
+        self.count = np.zeros(tracks, np.int64)
+
+    def extend(self, other: Averages) -> None:
+        """Append tracks that have no vector yet."""
+        empty = np.zeros((len(other), self.vector.shape[1]), np.float32)
+        self.vector = np.concatenate([self.vector, empty])
+        self.count = np.concatenate([self.count, other.count])
+
+    def store(self, rows: Indices, vectors: NDArray[np.float32], keep: float | NDArray[np.float64]) -> None:
+        """Mix a unit vector into the average of each track in `rows`, each at most once.
+
+        Args:
+            keep: share of the old average that stays, (R,) or one for all.
+
+        Raises:
+            ValueError: vectors of another length than before.
+        """
+        if not self.vector.shape[1]:
+            self.vector = np.zeros((len(self.vector), vectors.shape[1]), np.float32)
+        if self.vector.shape[1] != vectors.shape[1]:
+            raise ValueError(
+                f"features have {vectors.shape[1]} numbers each; those of earlier frames had {self.vector.shape[1]}"
+            )
+        old = np.where(self.count[rows] > 0, keep, 0.0)[:, None]
+        mixed = old * self.vector[rows] + (1 - old) * vectors
+        length = np.linalg.norm(mixed, axis=1, keepdims=True)
+        self.vector[rows] = mixed / np.where(length > 0, length, 1)
+        self.count[rows] += 1
+
+    def distance(self, rows: Indices, cols: Indices, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(P,) cosine distance, in 0..2, between vectors[cols[p]] and the average of track rows[p]."""
+        return np.asarray(1.0 - np.einsum("pd,pd->p", self.vector[rows], vectors[cols]), np.float64)
+
+
 class Vectors:
     """The appearance vectors of one frame's detections, fetched when first needed and never twice."""
 
@@ -117,7 +164,7 @@ class Vectors:
         """The same by the rows that the detections had in the arguments of `update`."""
         return self.of(np.searchsorted(self._seen.rows, rows))
 
-    def distance(self, galleries: Galleries, rows: Indices, cols: Indices) -> NDArray[np.float64]:
+    def distance(self, galleries: Galleries | Averages, rows: Indices, cols: Indices) -> NDArray[np.float64]:
         """(P,) cosine distance between detection cols[p] and the gallery of track rows[p]; NaN if that is empty."""
         known = (galleries.count[rows] > 0).nonzero()[0]
         out = np.full(len(rows), np.nan)

@@ -65,6 +65,42 @@ def paired_iou(a: Floats, b: Floats) -> Floats:
     return np.asarray(shared / (area(a) + area(b) - shared))
 
 
+def paired_giou(a: Floats, b: Floats) -> Floats:
+    """(P,) generalised IoU in -1..1 of box a[p] with box b[p] (Rezatofighi et al. 2019): apart is worse the farther.
+
+    >>> paired_giou(np.array([[0.0, 0.0, 2.0, 2.0]]), np.array([[2.0, 0.0, 4.0, 2.0]])).round(3)
+    array([0.])
+    """
+    side = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    np.maximum(side, 0.0, out=side)
+    shared = side[:, 0] * side[:, 1]
+    union = area(a) + area(b) - shared
+    hull = np.maximum(a[:, 2:], b[:, 2:]) - np.minimum(a[:, :2], b[:, :2])
+    around = hull[:, 0] * hull[:, 1]
+    return np.asarray(shared / union - (around - union) / around)
+
+
+def paired_diou(a: Floats, b: Floats) -> Floats:
+    """(P,) distance IoU in -1..1 of box a[p] with box b[p] (Zheng et al. 2020): less what the centres are apart.
+
+    >>> paired_diou(np.array([[0.0, 0.0, 2.0, 2.0]]), np.array([[0.0, 0.0, 2.0, 2.0]]))
+    array([1.])
+    """
+    hull = np.maximum(a[:, 2:], b[:, 2:]) - np.minimum(a[:, :2], b[:, :2])
+    apart = (a[:, :2] + a[:, 2:] - b[:, :2] - b[:, 2:]) / 2
+    return np.asarray(paired_iou(a, b) - (apart * apart).sum(axis=1) / (hull * hull).sum(axis=1))
+
+
+def paired_height_iou(a: Floats, b: Floats) -> Floats:
+    """(P,) overlap of the vertical extents of box a[p] and box b[p] (Yang et al. 2024, Hybrid-SORT).
+
+    >>> paired_height_iou(np.array([[0.0, 0.0, 2.0, 4.0]]), np.array([[9.0, 0.0, 12.0, 2.0]]))
+    array([0.5])
+    """
+    shared = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
+    return np.asarray(np.maximum(shared, 0.0) / (np.maximum(a[:, 3], b[:, 3]) - np.minimum(a[:, 1], b[:, 1])))
+
+
 def iou(a: Floats, b: Floats) -> Floats:
     """(N, M) intersection over union of every box of `a` with every box of `b`."""
     out = np.zeros((len(a), len(b)))
@@ -114,6 +150,27 @@ def assign(rows: Indices, cols: Indices, cost: Floats, unmatched: float) -> Indi
     groups = _groups(rows, cols, tangled)
     chosen += [group[_solve(rows[group], cols[group], cost[group], unmatched)] for group in groups]
     return np.asarray(candidates[np.sort(np.concatenate(chosen))])
+
+
+def mutual_best(rows: Indices, cols: Indices, cost: Floats, unmatched: float) -> Indices:
+    """Pairs that are the cheapest of both their row and their column, then the same among what is left, until none is.
+
+    Greedy where `assign` is optimal, as in TrackTrack (Shim et al. 2025): a good pair is never given up to make a bad
+    one possible. Arguments and result are those of `assign`; of equal costs the first pair wins.
+    """
+    order = np.argsort(cost, kind="stable")
+    order = order[cost[order] < unmatched]
+    chosen = []
+    while len(order):
+        # the first in which a row, or a column, stands is its cheapest
+        r, c = rows[order], cols[order]
+        first = np.zeros((2, len(order)), bool)
+        first[0, np.unique(r, return_index=True)[1]] = True
+        first[1, np.unique(c, return_index=True)[1]] = True
+        best = order[first[0] & first[1]]
+        chosen.append(best)
+        order = order[~(np.isin(r, rows[best]) | np.isin(c, cols[best]))]
+    return np.sort(np.concatenate(chosen)) if chosen else order
 
 
 def _groups(rows: Indices, cols: Indices, tangled: Indices) -> list[Indices]:

@@ -28,6 +28,15 @@ class Columns:
         for field in fields(self):
             setattr(self, field.name, np.concatenate([getattr(self, field.name), getattr(other, field.name)]))
 
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """A copy of some rows."""
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def put(self, rows: NDArray[np.int64], other: Self) -> None:
+        """Overwrite some rows with all of another table."""
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(other, field.name)
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """A copy of every column by name."""
         return {field.name: getattr(self, field.name).copy() for field in fields(self)}

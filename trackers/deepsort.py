@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackers.appearance import Galleries, Vectors
-from trackers.association import assign, expand, iou, overlapping, paired_iou
+from trackers.association import expand, iou, overlapping, paired_iou
 from trackers.columns import Columns
 from trackers.lifecycle import LATE, Indices, KalmanTracker, Mask
+from trackers.matching import Matching
 from trackers.motion import CHI2_95, XYAH, Floats, squared_mahalanobis
 from trackers.tracker import Observed, Range
 from trackers.tracks import Tracks
@@ -59,7 +60,6 @@ class DeepSORT(KalmanTracker):
         appearance_weight: how much likeness counts beside overlap.
         budget: appearance vectors kept of each track.
         gallery_period: seconds between two vectors of a gallery.
-        frame_period: seconds between calls of `update` that give no timestamp.
     """
 
     name = "deepsort"
@@ -82,7 +82,7 @@ class DeepSORT(KalmanTracker):
         appearance_weight: Annotated[float, Range(0)] = 0.5,
         budget: Annotated[int, Range(1)] = 16,
         gallery_period: Annotated[float, Range(0)] = 0.2,
-        frame_period: Annotated[float, Range(0)] = 1 / 30,
+        **common: Any,
     ) -> None:
         self._max_coast = max_coast
         self._high_score = high_score
@@ -97,7 +97,7 @@ class DeepSORT(KalmanTracker):
         self._appearance_weight = appearance_weight
         self._budget = budget
         self._gallery_period = gallery_period
-        super().__init__(frame_period=frame_period)
+        super().__init__(**common)
 
     def _begin(self) -> None:
         super()._begin()
@@ -115,16 +115,17 @@ class DeepSORT(KalmanTracker):
         self._predict(dt)
         predicted = self._model.decode(self._motion.position)
         looks = Vectors(seen) if seen.has_features else None
-        matching = _Matching(len(r), len(seen))
+        matching = self._matching(seen)
 
         self._by_overlap(matching, matching.free(confirmed, high), predicted, seen, looks, lost)
-        self._by_faint(matching, matching.free(confirmed & ~lost, low), predicted, seen)
+        matching.by_overlap(confirmed & ~lost, low, predicted, seen.xyxy, self._low_iou_threshold)
         self._by_place(matching, matching.free(lost, high), seen, looks)
         self._by_overlap(matching, matching.free(~confirmed, high), predicted, seen, looks, lost)
 
         rows, cols = matching.pairs()
         self._hit(rows, seen, cols, now)
         self._born(seen, self._new(matching, seen, high, cols), now)
+        self._look(now)
         if looks is not None:
             self._remember(looks, now)
         ripe = (r.support >= self._evidence) & (now - r.born >= self._confirm_after - LATE)
@@ -136,7 +137,7 @@ class DeepSORT(KalmanTracker):
 
     def _by_overlap(
         self,
-        matching: _Matching,
+        matching: Matching,
         free: tuple[Indices, Indices],
         predicted: Floats,
         seen: Observed,
@@ -160,14 +161,8 @@ class DeepSORT(KalmanTracker):
             cost[asked] -= self._appearance_weight * np.nan_to_num(likeness)
         matching.take(rows, cols, cost, limit)
 
-    def _by_faint(self, matching: _Matching, free: tuple[Indices, Indices], predicted: Floats, seen: Observed) -> None:
-        tracks, found = free
-        i, j = overlapping(predicted[tracks], seen.xyxy[found])
-        rows, cols = tracks[i], found[j]
-        matching.take(rows, cols, 1 - paired_iou(predicted[rows], seen.xyxy[cols]), 1 - self._low_iou_threshold)
-
     def _by_place(
-        self, matching: _Matching, free: tuple[Indices, Indices], seen: Observed, looks: Vectors | None
+        self, matching: Matching, free: tuple[Indices, Indices], seen: Observed, looks: Vectors | None
     ) -> None:
         tracks, found = free
         if not len(tracks) or not len(found):
@@ -191,7 +186,7 @@ class DeepSORT(KalmanTracker):
         cosine = looks.distance(self._galleries, rows, cols)
         matching.take(rows, cols, np.where(np.isnan(cosine), np.inf, cosine), self._max_cosine)
 
-    def _new(self, matching: _Matching, seen: Observed, high: Mask, claimed: Indices) -> Indices:
+    def _new(self, matching: Matching, seen: Observed, high: Mask, claimed: Indices) -> Indices:
         """The detections that start tracks."""
         new = (high & (matching.track_of < 0)).nonzero()[0]
         if len(new) and len(claimed):
@@ -214,29 +209,3 @@ class DeepSORT(KalmanTracker):
             # a vector that is not finite would spoil every later comparison with the gallery
             sound = np.isfinite(vectors).all(axis=1)
             self._galleries.store(rows[sound], vectors[sound], now)
-
-    def _shown(self) -> Mask:
-        return (self._records.id > 0) & (self._records.det_index >= 0)
-
-
-class _Matching:
-    """Which detection each track has in this frame, filled step by step."""
-
-    def __init__(self, tracks: int, detections: int) -> None:
-        self.detection_of = np.full(tracks, -1)
-        self.track_of = np.full(detections, -1)
-
-    def free(self, tracks: Mask, detections: Mask) -> tuple[Indices, Indices]:
-        """Those of the given tracks and detections that are not matched yet."""
-        return (tracks & (self.detection_of < 0)).nonzero()[0], (detections & (self.track_of < 0)).nonzero()[0]
-
-    def take(self, rows: Indices, cols: Indices, cost: Floats, limit: float) -> None:
-        """Match the best of these pairs."""
-        best = assign(rows, cols, cost, limit)
-        self.detection_of[rows[best]] = cols[best]
-        self.track_of[cols[best]] = rows[best]
-
-    def pairs(self) -> tuple[Indices, Indices]:
-        """All matches: tracks and their detections."""
-        rows = (self.detection_of >= 0).nonzero()[0]
-        return rows, self.detection_of[rows]

@@ -35,6 +35,9 @@ class MotionModel(ABC):
     positive: Sequence[int]
     """Columns that may not become zero or negative: a velocity that would take them there is stopped."""
 
+    powers: Sequence[int]
+    """By which power of a magnification each column grows: 1 for a length, 2 for an area, 0 for a ratio."""
+
     @abstractmethod
     def encode(self, xyxy: Floats) -> Floats:
         """(N, 4) boxes to (N, K) filtered quantities."""
@@ -64,6 +67,7 @@ class XYSR(MotionModel):
     """
 
     positive = (2,)
+    powers = (1, 1, 2, 0)
     _measurement = np.array([1.0, 1.0, 10.0, 10.0])
     _initial = np.array([10.0, 10.0, 10.0, 10.0]), np.array([1e4, 1e4, 1e4, 0.0])
     _process = np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.01, 0.01, 1e-4, 0.0])
@@ -110,6 +114,7 @@ class XYAH(MotionModel):
     """
 
     positive = (2, 3)
+    powers = (1, 1, 0, 1)
     _fixed = np.array([0.0, 0.0, 1.0, 0.0])
     _scaled = np.array([1.0, 1.0, 0.0, 1.0])
 
@@ -155,6 +160,51 @@ class XYAH(MotionModel):
         )
 
 
+class XYWH(MotionModel):
+    """BoT-SORT's state (Aharon et al. 2022, eq. 1 to 4): centre x, y, width, height.
+
+    Noise grows with the side it is along: standard deviations are 1 / 20 of width or height for positions and
+    1 / 160 for velocities. A new track starts with twice the position's and ten times the velocity's.
+    """
+
+    positive = (2, 3)
+    powers = (1, 1, 1, 1)
+
+    def __init__(self, position: float = 1 / 20, velocity: float = 1 / 160) -> None:
+        self._position, self._velocity = position, velocity
+
+    def encode(self, xyxy: Floats) -> Floats:
+        """(N, 4) boxes to (N, 4) x, y, w, h.
+
+        >>> XYWH().encode(np.array([[0.0, 0.0, 10.0, 20.0]]))
+        array([[ 5., 10., 10., 20.]])
+        """
+        wh = xyxy[:, 2:] - xyxy[:, :2]
+        return np.concatenate([xyxy[:, :2] + wh / 2.0, wh], axis=1)
+
+    def decode(self, position: Floats) -> Floats:
+        """(N, 4) x, y, w, h to (N, 4) boxes."""
+        half = position[:, 2:] / 2.0
+        return np.concatenate([position[:, :2] - half, position[:, :2] + half], axis=1)
+
+    def _variance(self, position: Floats, factor: float) -> Floats:
+        side = position[:, 2:] * factor
+        square = side * side
+        return np.concatenate([square, square], axis=1)
+
+    def process_variance(self, position: Floats) -> tuple[Floats, Floats]:
+        """As the class says."""
+        return self._variance(position, self._position), self._variance(position, self._velocity)
+
+    def measurement_variance(self, position: Floats) -> Floats:
+        """As the class says."""
+        return self._variance(position, self._position)
+
+    def initial_variance(self, position: Floats) -> tuple[Floats, Floats]:
+        """As the class says."""
+        return self._variance(position, 2 * self._position), self._variance(position, 10 * self._velocity)
+
+
 @dataclass
 class KalmanFilters(Columns):
     """One filter a row; velocities are per second.
@@ -178,8 +228,8 @@ class KalmanFilters(Columns):
         pp, vv = model.initial_variance(measured)
         return cls(measured.copy(), zero, pp + zero, zero.copy(), vv * REFERENCE_RATE**2 + zero)
 
-    def predict(self, model: MotionModel, dt: float) -> None:
-        """Advance all filters by `dt` seconds, any `dt` >= 0.
+    def predict(self, model: MotionModel, dt: float | Floats) -> None:
+        """Advance all filters by `dt` seconds, any `dt` >= 0; an array (T, 1) has one for each.
 
         The papers state process noise per frame, Q = diag(σp², σv²). What n frames add up to, for any whole n,
         is found by applying p' = p + v, v' = v n times:
@@ -194,23 +244,53 @@ class KalmanFilters(Columns):
         if not len(self):
             return
         n = dt * REFERENCE_RATE
+        step = dt[:, 0] if isinstance(dt, np.ndarray) else dt
         for column in model.positive:
-            self.velocity[self.position[:, column] + dt * self.velocity[:, column] <= 0, column] = 0.0
+            self.velocity[self.position[:, column] + step * self.velocity[:, column] <= 0, column] = 0.0
         noise_p, noise_v = model.process_variance(self.position)
         self.position += dt * self.velocity
-        step = dt * self.vv
-        self.pp += dt * (2 * self.pv + step) + (n * noise_p + (n * (n - 1) * (2 * n - 1) / 6) * noise_v)
-        self.pv += step + (n * (n - 1) / 2 * REFERENCE_RATE) * noise_v
+        gain = dt * self.vv
+        self.pp += dt * (2 * self.pv + gain) + (n * noise_p + (n * (n - 1) * (2 * n - 1) / 6) * noise_v)
+        self.pv += gain + (n * (n - 1) / 2 * REFERENCE_RATE) * noise_v
         self.vv += (n * REFERENCE_RATE**2) * noise_v
+
+    def damp(self, rows: NDArray[np.bool_], dt: float, half_life: float) -> None:
+        """Slow filters down as time goes on without a measurement: velocities halve in `half_life` seconds."""
+        if rows.any():
+            self.velocity[rows] *= 0.5 ** (dt / half_life)
+
+    def warp(self, model: MotionModel, affine: Floats) -> None:
+        """Move all filters along with the picture.
+
+        Means are exact for moves, turns and magnifications, variances where those of x and y are alike, as they are
+        in SORT's and DeepSORT's models.
+
+        Args:
+            affine: (2, 3), old pixel coordinates to new ones.
+        """
+        turn, shift = affine[:, :2], affine[:, 2]
+        size = abs(float(np.linalg.det(turn))) ** (0.5 * np.array(model.powers))
+        self.position[:, :2] = self.position[:, :2] @ turn.T + shift
+        self.velocity[:, :2] = self.velocity[:, :2] @ turn.T
+        self.position[:, 2:] *= size[2:]
+        self.velocity[:, 2:] *= size[2:]
+        self.pp *= size * size
+        self.pv *= size * size
+        self.vv *= size * size
 
     def innovation_variance(self, model: MotionModel) -> Floats:
         """(T, K) variance S of measured minus predicted."""
         return self.pp + model.measurement_variance(self.position)
 
-    def correct(self, model: MotionModel, rows: Indices, measured: Floats) -> None:
-        """Take in (M, K) measurements of the filters in `rows`, each at most once."""
+    def correct(self, model: MotionModel, rows: Indices, measured: Floats, doubt: Floats | None = None) -> None:
+        """Take in (M, K) measurements of the filters in `rows`, each at most once.
+
+        Args:
+            doubt: (M,) factors on the variance of the measurements; 1 - score is the NSA filter (Du et al. 2021).
+        """
         position, pp, pv = self.position[rows], self.pp[rows], self.pv[rows]
-        variance = pp + model.measurement_variance(position)
+        noise = model.measurement_variance(position)
+        variance = pp + (noise if doubt is None else noise * doubt[:, None])
         innovation = measured - position
         gain_p, gain_v = pp / variance, pv / variance
         self.position[rows] = position + gain_p * innovation

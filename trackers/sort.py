@@ -27,7 +27,6 @@ class SORT(KalmanTracker):
         iou_threshold: least overlap of a prediction and a detection that are taken for the same object.
         number_at_birth: give ids when tracks are born, as the published program does, which leaves gaps where a track
             is never shown; otherwise ids are given when tracks are first shown, without gaps.
-        frame_period: seconds between calls of `update` that give no timestamp.
     """
 
     name = "sort"
@@ -40,9 +39,9 @@ class SORT(KalmanTracker):
         min_hits: Annotated[int, Range(0)] = 3,
         iou_threshold: Annotated[float, Range(0, 1)] = 0.3,
         number_at_birth: bool = False,
-        frame_period: Annotated[float, Range(0)] = 1 / 30,
+        **common: Any,
     ) -> None:
-        super().__init__(frame_period=frame_period)
+        super().__init__(**common)
         self._max_coast = max_coast
         self._min_hits = min_hits
         self._iou_threshold = iou_threshold
@@ -56,7 +55,7 @@ class SORT(KalmanTracker):
         self._frames += 1
         self._predict(dt)
         predicted = self._model.decode(self._motion.position)
-        rows, cols, rejected = self._match(predicted, seen.xyxy)
+        rows, cols, rejected = self._match(predicted, seen)
         self._hit(rows, seen, cols, now)
         self._records.streak[self._records.det_index < 0] = 0
         unmatched = np.ones(len(seen), bool)
@@ -69,9 +68,13 @@ class SORT(KalmanTracker):
         self._keep(now - self._records.seen <= self._max_coast + LATE)
         return result
 
-    def _match(self, predicted: Floats, found: Floats) -> tuple[Indices, Indices, Indices]:
+    def _match(self, predicted: Floats, seen: Observed) -> tuple[Indices, Indices, Indices]:
         """Matched tracks and detections, and those detections that the published program numbers last."""
+        found = seen.xyxy
         rows, cols = overlapping(predicted, found)
+        if self._class_policy == "separate":
+            same = self._records.class_id[rows] == seen.class_ids[cols]
+            rows, cols = rows[same], cols[same]
         overlap = paired_iou(predicted[rows], found[cols])
         enough = overlap > self._iou_threshold
         if enough.any() and np.bincount(rows[enough]).max() == 1 and np.bincount(cols[enough]).max() == 1:

@@ -22,6 +22,10 @@ Features = ArrayLike | Callable[[NDArray[np.int64]], ArrayLike]
 """(N, D) appearance vectors, or a callable that returns (len(rows), D) of them for given rows."""
 
 
+_MOST = 10_000
+"""Detections of a frame that are used: more are a broken detector, and would fill the memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """Bounds of a numeric option, both included."""
@@ -31,12 +35,20 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """The values that a text option may have."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Option:
     """One option of a tracker: a keyword argument of its constructor.
 
     Attributes:
         name: the keyword. type: float, int, bool or str. default: its value where none is given.
         doc: what it does, from the docstring of the class. low, high: bounds, both included.
+        choices: the values a text may have; any if empty.
     """
 
     name: str
@@ -45,6 +57,7 @@ class Option:
     doc: str
     low: float = -math.inf
     high: float = math.inf
+    choices: tuple[str, ...] = ()
 
     def check(self, value: Any) -> None:
         """Refuse a value that this option cannot have.
@@ -58,6 +71,8 @@ class Option:
         if self.type in (int, float) and not self.low <= value <= self.high:
             bounds = f"at least {self.low:g}" if self.high == math.inf else f"in {self.low:g}..{self.high:g}"
             raise ValueError(f"option '{self.name}' must be {bounds}, not {value!r}")
+        if self.choices and value not in self.choices:
+            raise ValueError(f"option '{self.name}' must be one of {', '.join(self.choices)}, not {value!r}")
 
 
 def _article(kind: type) -> str:
@@ -65,21 +80,37 @@ def _article(kind: type) -> str:
 
 
 def options(tracker: type[Tracker]) -> dict[str, Option]:
-    """Every option of a tracker by name, read from its constructor's signature and its docstring's `Args:`.
+    """Every option of a tracker by name, read from the constructors' signatures and the docstrings' `Args:`.
+
+    A constructor that takes `**common` has the options of its base class as well.
 
     >>> from trackers.sort import SORT
     >>> options(SORT)["iou_threshold"].default
     0.3
+    >>> options(SORT)["class_policy"].choices
+    ('vote', 'separate', 'ignore')
     """
-    hints = get_type_hints(tracker.__init__, include_extras=True)
-    docs = _documented(inspect.getdoc(tracker) or "")
-    found = {}
-    for name, parameter in list(inspect.signature(tracker.__init__).parameters.items())[1:]:
-        hint = hints[name]
-        kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        bounds = next((extra for extra in extras if isinstance(extra, Range)), Range(-math.inf))
-        found[name] = Option(name, kind, parameter.default, docs.get(name, ""), bounds.low, bounds.high)
+    found: dict[str, Option] = {}
+    for kind in tracker.__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        constructor = vars(kind)["__init__"]
+        hints = get_type_hints(constructor, include_extras=True)
+        docs = _documented(inspect.getdoc(kind) or "")
+        parameters = list(inspect.signature(constructor).parameters.values())[1:]
+        for parameter in parameters:
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD and parameter.name not in found:
+                found[parameter.name] = _option(parameter, hints[parameter.name], docs.get(parameter.name, ""))
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            break
     return found
+
+
+def _option(parameter: inspect.Parameter, hint: Any, doc: str) -> Option:
+    kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    bounds = next((extra for extra in extras if isinstance(extra, Range)), Range(-math.inf))
+    choices = next((extra.values for extra in extras if isinstance(extra, Choice)), ())
+    return Option(parameter.name, kind, parameter.default, doc, bounds.low, bounds.high, choices)
 
 
 def _documented(docstring: str) -> dict[str, str]:
@@ -132,12 +163,21 @@ class Tracker(ABC):
 
     Options are keyword arguments of the constructor, checked for name, type and bounds however a tracker is
     made. A subclass documents each under `Args:` in its docstring, declares bounds as
-    `Annotated[float, Range(0, 1)]`, and implements `_step`, `reset`, `state_dict` and `load_state_dict` (these called).
+    `Annotated[float, Range(0, 1)]`, hands `**common` on to this class, and implements `_step`, `reset`,
+    `state_dict` and `load_state_dict` (these called).
+
+    Args:
+        class_policy: "vote": a track may be matched with detections of any class, and has the class that most of its
+            scores speak for; "separate": only with detections of its own class; "ignore": with any, and it has the
+            class of the last one.
+        frame_period: seconds between calls of `update` that give no timestamp.
 
     Attributes:
         name: what it is called in YAML and on the command line.
         ignored: detections that could not be used since the start, by reason: "box not finite", "box empty"
-            (zero or negative width or height), "score not finite".
+            (zero or negative width or height), "score not finite", "too many" (in one frame the 10,000 of the highest
+            scores are used).
+        clipped: detections whose score was outside 0..1, and was taken for the nearer of the two.
 
     Raises:
         ValueError: an option is unknown, of the wrong type or out of bounds.
@@ -156,10 +196,17 @@ class Tracker(ABC):
             known[name].check(value)
         return super().__new__(cls)
 
-    def __init__(self, *, frame_period: Annotated[float, Range(0)] = 1 / 30) -> None:
+    def __init__(
+        self,
+        *,
+        class_policy: Annotated[str, Choice(("vote", "separate", "ignore"))] = "vote",
+        frame_period: Annotated[float, Range(0)] = 1 / 30,
+    ) -> None:
+        self._class_policy = class_policy
         self._frame_period = frame_period
         self._now: float | None = None
         self.ignored: Counter[str] = Counter()
+        self.clipped = 0
 
     def update(
         self,
@@ -173,7 +220,7 @@ class Tracker(ABC):
         """Take in the detections of the next frame. Frames without detections must be given too.
 
         A row whose box is not finite or has no area, or whose score is not finite, is left out and counted in
-        `ignored`; `det_index` still counts it.
+        `ignored`; `det_index` still counts it. Scores outside 0..1 are clipped and counted in `clipped`.
 
         Args:
             xyxy: (N, 4) boxes in pixels; or a `supervision.Detections` or an Ultralytics `Results` that brings
@@ -202,6 +249,21 @@ class Tracker(ABC):
     @abstractmethod
     def _step(self, seen: Observed, now: float, dt: float, frame: NDArray[np.uint8] | None) -> Tracks:
         """Advance all tracks to `now`, `dt` >= 0 seconds after `self._now` (None in the first frame), and match."""
+
+    @abstractmethod
+    def predict(self, timestamp: float) -> Tracks:
+        """Where things are in a frame that no detector looked at. Changes nothing; call it as often as you like.
+
+        Args:
+            timestamp: seconds of media time, not before the last `update`.
+
+        Returns:
+            the tracks that the last frame showed, moved on: `det_index` -1, `since_seen` above 0. `lost()` are those
+            that were lost already; none is tentative.
+
+        Raises:
+            ValueError: a time before the last one.
+        """
 
     def _clock(self, timestamp: float | None) -> tuple[float, float]:
         if timestamp is None:
@@ -245,16 +307,25 @@ class Tracker(ABC):
             }
             self.ignored.update({reason: count for reason, count in counts.items() if count})
             boxes, score, classes, rows = boxes[good], score[good], classes[good], rows[good]
+        outside = int(np.count_nonzero((score < 0) | (score > 1)))
+        if outside:
+            self.clipped += outside
+            score = np.clip(score, 0.0, 1.0)
+        if len(rows) > _MOST:
+            self.ignored["too many"] += len(rows) - _MOST
+            best = np.sort(np.argsort(-score, kind="stable")[:_MOST])
+            boxes, score, classes, rows = boxes[best], score[best], classes[best], rows[best]
         return Observed(boxes, score, classes, rows, features)
 
     def reset(self) -> None:
         """Forget all tracks, ids and the time: the next `update` is the first of a new sequence."""
         self._now = None
         self.ignored.clear()
+        self.clipped = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Everything remembered, as a new dictionary of arrays and plain values. Options are not part of it."""
-        return {"tracker": self.name, "now": self._now, "ignored": dict(self.ignored)}
+        return {"tracker": self.name, "now": self._now, "ignored": dict(self.ignored), "clipped": self.clipped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned, bit for bit.
@@ -266,6 +337,7 @@ class Tracker(ABC):
             raise ValueError(f"this state was saved by tracker '{state.get('tracker')}', not by '{self.name}'")
         self._now = state["now"]
         self.ignored = Counter(state["ignored"])
+        self.clipped = state["clipped"]
 
 
 def _unpacked(found: Any) -> tuple[NDArray[Any], ArrayLike | None, ArrayLike | None]:

@@ -31,6 +31,10 @@ class Tracks:
         age: (M,) float64 seconds since the track's first detection.
         since_seen: (M,) float64 seconds since its last detection; 0 for rows this frame showed.
         velocity: (M, 2) float64 pixels per second of the box centre.
+        occluded: (M,) bool, whether others in front cover a good part of the box; never with trackers that do not look.
+        occluder: (M,) int64 id of the track that covers most of it; -1 if none does, or if that one has no id yet.
+        occluded_for: (M,) float64 seconds since it was first covered, 0 if it is not.
+        believed: (M,) bool, whether the object is in the picture as far as the tracker can tell, see `hidden()`.
     """
 
     id: NDArray[np.int64] = field(default_factory=lambda: _rows(dtype=np.int64))
@@ -41,7 +45,17 @@ class Tracks:
     age: NDArray[np.float64] = field(default_factory=lambda: _rows(dtype=np.float64))
     since_seen: NDArray[np.float64] = field(default_factory=lambda: _rows(dtype=np.float64))
     velocity: NDArray[np.float64] = field(default_factory=lambda: _rows(2, dtype=np.float64))
+    occluded: NDArray[np.bool_] = field(default_factory=lambda: _rows(dtype=np.bool_))
+    occluder: NDArray[np.int64] = field(default_factory=lambda: _rows(dtype=np.int64))
+    occluded_for: NDArray[np.float64] = field(default_factory=lambda: _rows(dtype=np.float64))
+    believed: NDArray[np.bool_] = field(default_factory=lambda: _rows(dtype=np.bool_))
     _hidden: Tracks | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """What is left out is unoccluded and believed."""
+        for name, value in (("occluded", False), ("occluder", -1), ("occluded_for", 0.0), ("believed", True)):
+            if len(getattr(self, name)) != len(self.id):
+                object.__setattr__(self, name, np.full(len(self.id), value))
 
     def __len__(self) -> int:
         return len(self.id)
@@ -57,6 +71,13 @@ class Tracks:
     def lost(self) -> Tracks:
         """Confirmed tracks that this frame did not show: predicted boxes, `det_index` -1."""
         return Tracks() if self._hidden is None else self._hidden[self._hidden.det_index < 0]
+
+    def hidden(self) -> Tracks:
+        """Of the lost tracks those that are still there as far as the tracker can tell: behind another, or just missed.
+
+        With these a result says where everyone is, not only where everyone was seen; see the options of the tracker.
+        """
+        return Tracks() if self._hidden is None else self._hidden[(self._hidden.det_index < 0) & self._hidden.believed]
 
     def tentative(self) -> Tracks:
         """Tracks seen in this frame but not trusted yet: `id` -1 unless the track was trusted before."""

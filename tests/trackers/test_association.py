@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from trackers.association import assign, expand, iou, overlapping
+from trackers.association import (
+    assign,
+    expand,
+    iou,
+    mutual_best,
+    overlapping,
+    paired_diou,
+    paired_giou,
+    paired_height_iou,
+    paired_iou,
+)
 
 
 def scene(seed: int, n: int, m: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -96,3 +106,35 @@ def test_expanding_and_nothing() -> None:
     empty = np.zeros((0, 4))
     assert iou(empty, empty).shape == (0, 0)
     assert len(assign(np.zeros(0, int), np.zeros(0, int), np.zeros(0), 1.0)) == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_overlap_family_is_torchvisions(seed: int) -> None:
+    ops = pytest.importorskip("torchvision.ops")
+    import torch
+
+    a, b = scene(seed, 20, 20, 90)
+    one, other = torch.from_numpy(a), torch.from_numpy(b)
+    for ours, theirs in (
+        (paired_iou, ops.box_iou),
+        (paired_giou, ops.generalized_box_iou),
+        (paired_diou, ops.distance_box_iou),
+    ):
+        np.testing.assert_allclose(ours(a, b), theirs(one, other).diagonal().numpy(), atol=1e-6)
+    upright = np.array([[0, 1, 0, 1]])
+    tall = [x * upright + np.array([[0, 0, 1, 0]]) for x in (a, b)]
+    np.testing.assert_allclose(paired_height_iou(a, b), paired_iou(*tall), atol=1e-12)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12), st.floats(0.1, 1))
+def test_mutual_best_takes_the_cheapest_pair_that_is_left(seed: int, n: int, m: int, gate: float) -> None:
+    """The same as taking the cheapest of all pairs, striking out its row and column, and so on."""
+    cost = np.random.default_rng(seed).random((n, m))
+    rows, cols = (part.ravel() for part in np.indices(cost.shape))
+    chosen = mutual_best(rows, cols, cost.ravel(), gate)
+    left, expected = cost.copy(), set()
+    while left.min() < gate:
+        i, j = np.unravel_index(left.argmin(), left.shape)
+        expected.add((int(i), int(j)))
+        left[i], left[:, j] = np.inf, np.inf
+    assert set(zip(rows[chosen].tolist(), cols[chosen].tolist(), strict=True)) == expected

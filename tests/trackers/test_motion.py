@@ -7,7 +7,7 @@ import pytest
 from filterpy.kalman import KalmanFilter
 from scipy.stats import chi2
 
-from trackers.motion import CHI2_95, REFERENCE_RATE, XYAH, XYSR, KalmanFilters, MotionModel, squared_mahalanobis
+from trackers.motion import CHI2_95, REFERENCE_RATE, XYAH, XYSR, XYWH, KalmanFilters, MotionModel, squared_mahalanobis
 
 
 def full_filter(model: MotionModel, box: np.ndarray) -> KalmanFilter:
@@ -32,7 +32,7 @@ def predict_frames(kalman: KalmanFilter, model: MotionModel, frames: int) -> Non
         kalman.predict()
 
 
-@pytest.mark.parametrize("model", [XYAH(), XYSR(), XYAH(velocity=1 / 320)])
+@pytest.mark.parametrize("model", [XYAH(), XYSR(), XYWH(), XYAH(velocity=1 / 320)])
 @pytest.mark.parametrize("seed", range(8))
 def test_the_decoupled_filters_are_the_full_one(model: MotionModel, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -51,12 +51,13 @@ def test_the_decoupled_filters_are_the_full_one(model: MotionModel, seed: int) -
         seen = rng.random(tracks) < 0.7
         rows = np.flatnonzero(seen)
         measured = model.encode(boxes[rows])
-        for row, z in zip(rows, measured, strict=True):
+        doubt = rng.uniform(0.05, 1, len(rows))
+        for row, z, factor in zip(rows, measured, doubt, strict=True):
             kalman = theirs[row]
             k = len(z)
-            kalman.R = np.diag(np.broadcast_to(model.measurement_variance(kalman.x[:k].T), (1, k))[0])
+            kalman.R = factor * np.diag(np.broadcast_to(model.measurement_variance(kalman.x[:k].T), (1, k))[0])
             kalman.update(z[:, None])
-        ours.correct(model, rows, measured)
+        ours.correct(model, rows, measured, doubt)
         for row, kalman in enumerate(theirs):
             k = ours.position.shape[1]
             np.testing.assert_allclose(ours.position[row], kalman.x[:k, 0], rtol=1e-9, atol=1e-9)
