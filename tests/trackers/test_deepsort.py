@@ -77,115 +77,6 @@ def test_two_people_cross_and_appearance_tells_them_apart() -> None:
     assert ids[0] != ids[1]
 
 
-def random_scene(seed: int, frames: int = 60) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """A dozen walkers with noise, misses and false alarms: boxes, scores and features a frame."""
-    rng = np.random.default_rng(seed)
-    start, velocity = rng.uniform(0, 600, (12, 2)), rng.normal(0, 40, (12, 2))
-    looks = rng.normal(size=(12, 16))
-    scene = []
-    for n in range(frames):
-        here = rng.random(12) < 0.85
-        corner = (start + velocity * n / 10)[here] + rng.normal(0, 2, (here.sum(), 2))
-        boxes = np.concatenate([corner, corner + np.array([40, 120])], axis=1)
-        noise = rng.uniform(0, 600, (3, 2))
-        boxes = np.concatenate([boxes, np.concatenate([noise, noise + np.array([30, 60])], axis=1)])
-        features = np.concatenate([looks[here] + rng.normal(0, 0.2, (here.sum(), 16)), rng.normal(size=(3, 16))])
-        scene.append((boxes, rng.uniform(0.15, 1.0, len(boxes)), features.astype(np.float32)))
-    return scene
-
-
-def same(a: Tracks, b: Tracks) -> bool:
-    return all(
-        np.array_equal(getattr(x, name), getattr(y, name))
-        for x, y in ((a, b), (a.lost(), b.lost()), (a.tentative(), b.tentative()))
-        for name in ("id", "xyxy", "score", "class_id", "det_index", "age", "since_seen", "velocity")
-    )
-
-
-@pytest.mark.parametrize("name", ["deepsort", "sort"])
-@pytest.mark.parametrize("seed", range(3))
-def test_a_saved_state_goes_on_bit_for_bit(name: str, seed: int) -> None:
-    scene = random_scene(seed)
-    whole, first = trackers.create(name), trackers.create(name)
-    expected = [whole.update(*frame[:2], features=frame[2], timestamp=n / 10) for n, frame in enumerate(scene)]
-    for n, frame in enumerate(scene[:30]):
-        first.update(*frame[:2], features=frame[2], timestamp=n / 10)
-    second = trackers.create(name)
-    second.load_state_dict(first.state_dict())
-    for n, frame in enumerate(scene[30:], 30):
-        assert same(second.update(*frame[:2], features=frame[2], timestamp=n / 10), expected[n])
-    with pytest.raises(ValueError, match="was saved by tracker"):
-        trackers.create("sort" if name == "deepsort" else "deepsort").load_state_dict(first.state_dict())
-
-
-@pytest.mark.parametrize("name", ["deepsort", "sort"])
-def test_two_trackers_share_nothing_and_reset_forgets_all(name: str) -> None:
-    one, other = trackers.create(name), trackers.create(name)
-    scene = random_scene(7)
-    expected = [one.update(*frame[:2], timestamp=n / 10) for n, frame in enumerate(scene)]
-    for n, frame in enumerate(random_scene(8)):
-        one.update(*frame[:2], timestamp=100 + n / 10)
-    assert all(same(other.update(*frame[:2], timestamp=n / 10), expected[n]) for n, frame in enumerate(scene))
-    one.reset()
-    assert all(same(one.update(*frame[:2], timestamp=n / 10), expected[n]) for n, frame in enumerate(scene))
-
-
-@pytest.mark.parametrize("name", ["deepsort", "sort"])
-def test_rows_are_aligned_ids_gap_free_and_one_to_one(name: str) -> None:
-    tracker = trackers.create(name)
-    seen: list[int] = []
-    for n, (boxes, scores, _) in enumerate(random_scene(3, frames=120)):
-        tracks = tracker.update(boxes, scores, np.arange(len(boxes)), timestamp=n / 10)
-        rows = tracks.det_index
-        assert ((rows >= 0) & (rows < len(boxes))).all()
-        assert len(set(rows.tolist())) == len(rows)
-        assert len(set(tracks.id.tolist())) == len(tracks)
-        np.testing.assert_array_equal(tracks.score, scores[rows])
-        overlap = np.clip(
-            np.minimum(tracks.xyxy[:, 2:], boxes[rows, 2:]) - np.maximum(tracks.xyxy[:, :2], boxes[rows, :2]), 0, None
-        )
-        assert (overlap.prod(axis=1) > 0).all(), "a row's detection is where its track is"
-        assert (tracks.since_seen == 0).all()
-        assert not set(tracks.id.tolist()) & set(tracks.lost().id.tolist())
-        seen += tracks.id.tolist()
-    assert sorted(set(seen)) == list(range(1, max(seen) + 1))
-
-
-@pytest.mark.parametrize("name", ["deepsort", "sort"])
-def test_useless_rows_are_counted_and_change_nothing_for_the_others(name: str) -> None:
-    clean, dirty = trackers.create(name), trackers.create(name)
-    bad = np.array([[np.nan, 0, 10, 10], [0, 0, np.inf, 10], [10, 10, 10, 50], [50, 50, 20, 80], [0, 0, 30, 60]], float)
-    bad_scores = np.array([0.9, 0.9, 0.9, 0.9, np.nan])
-    for n, (boxes, scores, features) in enumerate(random_scene(1)):
-        expected = clean.update(boxes, scores, features=features, timestamp=n / 10)
-        mixed = np.concatenate([bad, boxes])
-        more = np.concatenate([np.zeros((5, 16), np.float32), features])
-        tracks = dirty.update(mixed, np.concatenate([bad_scores, scores]), features=more, timestamp=n / 10)
-        np.testing.assert_array_equal(tracks.id, expected.id)
-        np.testing.assert_array_equal(tracks.xyxy, expected.xyxy)
-        np.testing.assert_array_equal(tracks.det_index, expected.det_index + 5)
-    assert dirty.ignored == {"box not finite": 120, "box empty": 120, "score not finite": 60}
-
-
-@pytest.mark.parametrize("name", ["deepsort", "sort"])
-def test_what_makes_no_sense_is_a_value_error(name: str) -> None:
-    tracker = trackers.create(name)
-    boxes = np.array([person(0), person(200)])
-    with pytest.raises(ValueError, match="must be"):
-        tracker.update(boxes, [0.5])
-    with pytest.raises(ValueError, match="must be"):
-        tracker.update(boxes[:, :3])
-    with pytest.raises(ValueError, match=r"must be \(N, D\)"):
-        tracker.update(boxes, [0.5, 0.5], features=np.zeros((1, 4)))
-    tracker.update(boxes, timestamp=5.0)
-    tracker.update(boxes, timestamp=5.0)
-    with pytest.raises(ValueError, match="time goes backwards"):
-        tracker.update(boxes, timestamp=4.9)
-    with pytest.raises(ValueError, match="not str"):
-        tracker.update("boxes")
-    assert len(tracker.update(boxes, timestamp=5.1)) == 2, "a refused call changes nothing"
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -274,22 +165,6 @@ def test_one_broken_vector_does_not_blind_the_gallery() -> None:
         for track_id, row in zip(tracks.id.tolist(), tracks.det_index.tolist(), strict=True):
             ids[shown[row]].add(track_id)
     assert [len(ids[0]), len(ids[1])] == [1, 1]
-
-
-def test_lazy_features_give_the_same_tracks_as_an_array() -> None:
-    whole, lazy, asked, total = DeepSORT(), DeepSORT(), 0, 0
-    for n, (boxes, scores, features) in enumerate(random_scene(5, frames=100)):
-        wanted: list[int] = []
-
-        def ask(rows: np.ndarray, features: np.ndarray = features, wanted: list[int] = wanted) -> np.ndarray:
-            wanted += rows.tolist()
-            return features[rows]
-
-        tracks = lazy.update(boxes, scores, features=ask, timestamp=n / 30)
-        assert same(tracks, whole.update(boxes, scores, features=features, timestamp=n / 30))
-        assert len(set(wanted)) == len(wanted), "no row is asked for twice"
-        asked, total = asked + len(wanted), total + len(boxes)
-    assert 0 < asked < 0.8 * total
 
 
 def test_galleries_stay_as_large_as_the_crowd() -> None:
