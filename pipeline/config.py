@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.component import Component
 from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
-from pipeline.output import PLACEHOLDER
+from pipeline.output import PLACEHOLDER, check_outputs
 from pipeline.sink import Sink, sinks
 from pipeline.source import Source, source_for, sources
 from pipeline.stage import Stage, check_chain, stages
@@ -318,20 +318,11 @@ def _check_outputs(chain: Chain, report: Path | None, config: Path | None) -> No
     Raises:
         UsageError: names both.
     """
-    inputs = {Path(source.uri).resolve(): f"the source {source.uri}" for source in chain.sources if source.uri}
+    inputs = {Path(source.uri): f"the source {source.uri}" for source in chain.sources if source.uri}
     for stage in chain.stages:
         if weights := getattr(stage, "weights", None):
-            inputs[Path(weights).resolve()] = f"the weights {weights}"
+            inputs[Path(weights)] = f"the weights {weights}"
     if config is not None:
-        inputs[config.resolve()] = f"the configuration {config}"
+        inputs[config] = f"the configuration {config}"
     written = [(f"sink '{sink.name}'", getattr(sink, "path", None)) for sink in chain.sinks] + [("the report", report)]
-    outputs: dict[Path, str] = {}
-    for writer, path in written:
-        if path is None:
-            continue
-        where = Path(path).resolve()
-        if where in inputs:
-            raise UsageError(f"{writer} would overwrite {inputs[where]}; give it another path")
-        if where in outputs:
-            raise UsageError(f"{outputs[where]} and {writer} both write {path}; give one another path")
-        outputs[where] = writer
+    check_outputs(written, inputs)

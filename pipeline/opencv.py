@@ -1,15 +1,21 @@
-"""OpenCV kept quiet: it prints warnings on stderr for what is an error message of ours, or none at all."""
+"""OpenCV as it is used here: quiet, as what it prints is an error message of ours, or none at all."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 # OpenCV's log level belongs to the whole process, and so does this: without the count, of two threads the
 # second to leave would put back the silence of the first.
 _lock = threading.Lock()
 _holders: list[int] = []
+
+_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
 @contextmanager
@@ -27,3 +33,22 @@ def silence() -> Iterator[None]:
             level = _holders.pop()
             if not _holders:
                 logging.setLogLevel(level)
+
+
+def read_image(path: Path) -> NDArray[np.uint8] | None:
+    """An image file as (H, W, 3) uint8 BGR; None where it cannot be read, or is cut off.
+
+    Of a JPEG that is cut off OpenCV makes a picture with a grey rest, and says so to nobody who listens.
+    """
+    import cv2
+
+    try:
+        raw = path.read_bytes()
+        if raw.startswith(_JPEG) and raw.rfind(_JPEG_END) < raw.rfind(_JPEG_SCAN):
+            return None
+        with silence():
+            # not cv2.imread, which on Windows cannot open names outside the code page
+            image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR) if raw else None
+    except (OSError, cv2.error):
+        return None
+    return None if image is None else np.asarray(image, np.uint8)

@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from abc import ABC
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import Field, PrivateAttr
@@ -99,6 +100,43 @@ def check_writable(path: Path) -> None:
         raise UsageError(
             f"cannot write {path}: {error.strerror}; give a path in a directory that you can write"
         ) from error
+
+
+def check_outputs(written: Iterable[tuple[str, Path | None]], read: Mapping[Path, str]) -> None:
+    """Refuse outputs that would overwrite what is read, or one another.
+
+    Args:
+        written: (name of who writes, path or none). read: what the files that are read are, by their paths.
+
+    Raises:
+        UsageError: names both.
+    """
+    inputs = {path.expanduser().resolve(): what for path, what in read.items()}
+    outputs: dict[Path, str] = {}
+    for writer, path in written:
+        if path is None:
+            continue
+        where = path.expanduser().resolve()
+        if where in inputs:
+            raise UsageError(f"{writer} would overwrite {inputs[where]}; give it another path")
+        if where in outputs:
+            raise UsageError(f"{outputs[where]} and {writer} both write {path}; give one another path")
+        outputs[where] = writer
+
+
+def check_reports(reports: Mapping[str, Path | None], read: Iterable[str]) -> None:
+    """See that reports can be written and overwrite nothing.
+
+    Args:
+        reports: path or none by the flag that asks for it. read: files, folders, and pairs of them as FILE=FILE.
+
+    Raises:
+        UsageError: one cannot, or would overwrite what is read or another.
+    """
+    inputs = {Path(part): f"the input {part}" for text in read for part in (text, *text.split("=")) if part}
+    check_outputs(reports.items(), inputs)
+    for path in filter(None, reports.values()):
+        check_writable(path)
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ parser.add_argument("--max-frames", type=int, default=50)
 arguments = parser.parse_args()
 
 detect, embed = Detect(weights=arguments.weights), Embed(weights=arguments.embedder)
-track, read_text = Track(tracker="deepsort"), ReadText()
+track, read_text = Track(), ReadText()
 for frame in open_source(arguments.source, max_frames=arguments.max_frames):
     for stage in (detect, embed, track, read_text):
         stage.process([frame])

@@ -97,36 +97,36 @@ class Tether(KalmanTracker):
     """
 
     name = "tether"
-    _model = XYAH(position=0.06, velocity=1 / 350)
+    _model = XYAH(position=0.13, velocity=1 / 160)
 
     def __init__(
         self,
         *,
         max_coast: Annotated[float, Range(0)] = 4.0,
         max_absence: Annotated[float, Range(0)] = 3.0,
-        high_score: Annotated[float, Range(0, 1)] = 0.4,
+        high_score: Annotated[float, Range(0, 1)] = 0.25,
         low_score: Annotated[float, Range(0, 1)] = 0.1,
-        confirm_after: Annotated[float, Range(0)] = 0.02,
-        evidence: Annotated[float, Range(0)] = 1.5,
-        patience: Annotated[float, Range(0)] = 0.2,
-        gate: Annotated[float, Range(0, 1)] = 0.2,
-        buffer: Annotated[float, Range(0)] = 0.5,
-        buffer_growth: Annotated[float, Range(0)] = 0.1,
-        height_weight: Annotated[float, Range(0)] = 1.3,
-        score_weight: Annotated[float, Range(0)] = 0.5,
-        faint_penalty: Annotated[float, Range(0)] = 0.35,
-        faint_overlap: Annotated[float, Range(0, 1)] = 0.5,
-        tentative_penalty: Annotated[float, Range(0)] = 0.2,
-        lost_penalty: Annotated[float, Range(0)] = 0.1,
+        confirm_after: Annotated[float, Range(0)] = 0.08,
+        evidence: Annotated[float, Range(0)] = 2.5,
+        patience: Annotated[float, Range(0)] = 0.15,
+        gate: Annotated[float, Range(0, 1)] = 0.12,
+        buffer: Annotated[float, Range(0)] = 0.2,
+        buffer_growth: Annotated[float, Range(0)] = 0.14,
+        height_weight: Annotated[float, Range(0)] = 0.5,
+        score_weight: Annotated[float, Range(0)] = 0.9,
+        faint_penalty: Annotated[float, Range(0)] = 0.3,
+        faint_overlap: Annotated[float, Range(0, 1)] = 0.6,
+        tentative_penalty: Annotated[float, Range(0)] = 0.06,
+        lost_penalty: Annotated[float, Range(0)] = 0.07,
         tentative_last: bool = True,
-        mutual: bool = True,
+        mutual: bool = False,
         camera_motion: bool = True,
-        half_life: Annotated[float, Range(0.01)] = 3.0,
-        score_trust: Annotated[float, Range(0, 0.99)] = 0.5,
-        recover: Annotated[float, Range(0)] = 4.0,
-        reach: Annotated[float, Range(0.01)] = 0.2,
+        half_life: Annotated[float, Range(0.01)] = 20.0,
+        score_trust: Annotated[float, Range(0, 0.99)] = 0.35,
+        recover: Annotated[float, Range(0)] = 0.5,
+        reach: Annotated[float, Range(0.01)] = 0.1,
         reach_growth: Annotated[float, Range(0)] = 0.03,
-        duplicate_iou: Annotated[float, Range(0, 1)] = 0.7,
+        duplicate_iou: Annotated[float, Range(0, 1)] = 0.35,
         believe_missed: Annotated[float, Range(0)] = 0.15,
         believe_covered: Annotated[float, Range(0)] = 1.0,
         max_cosine: Annotated[float, Range(0.01, 2)] = 0.25,
@@ -330,7 +330,7 @@ class Tether(KalmanTracker):
         return (r.det_index >= 0) | ((r.hits >= _ESTABLISHED) & (unseen <= limit + LATE))
 
 
-_SIZE = 0.17
+_SIZE = 0.08
 """Logarithm of the ratio of heights that is just allowed between a lost track and what it is found as."""
 
 _ESTABLISHED = 5

@@ -360,13 +360,17 @@ def _numpy(tensor: Any) -> NDArray[Any]:
 registry: Registry[Tracker] = Registry("tracker", Tracker, "trackers", "framechain.trackers")  # type: ignore[type-abstract]
 
 
+DEFAULT = "tether"
+"""The tracker of whoever names none."""
+
+
 def available() -> list[str]:
     """The name of every tracker that `create` makes, from whichever package."""
     return registry.names()
 
 
-def create(name: str = "deepsort", **options: Any) -> Tracker:
-    """Make a tracker by name.
+def create(name: str = DEFAULT, **options: Any) -> Tracker:
+    """Make a tracker by name; without one the default, Tether.
 
     >>> create("sort", iou_threshold=0.2).name
     'sort'

@@ -52,10 +52,12 @@ class Tracks:
     _hidden: Tracks | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """What is left out is unoccluded and believed."""
-        for name, value in (("occluded", False), ("occluder", -1), ("occluded_for", 0.0), ("believed", True)):
+        """Nothing is occluded, and what was seen is believed, where it is not said."""
+        for name, value in (("occluded", False), ("occluder", -1), ("occluded_for", 0.0)):
             if len(getattr(self, name)) != len(self.id):
                 object.__setattr__(self, name, np.full(len(self.id), value))
+        if len(self.believed) != len(self.id):
+            object.__setattr__(self, "believed", self.det_index >= 0)
 
     def __len__(self) -> int:
         return len(self.id)

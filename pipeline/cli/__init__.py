@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -43,9 +43,6 @@ app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="eval")
 
 
-_COMMANDS = ("run", "bench", "doctor", "stages", "export", "config", "models", "train", "eval")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the run failed, 2 a user's mistake, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -78,9 +75,21 @@ def _run(arguments: list[str]) -> int:
         message, code = error.format_message().strip(), int(getattr(error, "exit_code", 2))
         if not message:  # the help was printed, as nothing was asked for
             return code
-        command = arguments[0] if arguments[0] in _COMMANDS else ""
-        return _tell(f"{message} (see {' '.join(['framechain', *command.split(), '--help'])})", code)
+        words = ("framechain", *_command(arguments), "--help")
+        return _tell(f"{message} (see {' '.join(words)})", code)
     return code if isinstance(code, int) else 0
+
+
+def _command(arguments: list[str]) -> list[str]:
+    """As much of a command line as names a command: `train embedder` of `train embedder DATA --epochs 0`."""
+    group: Any = typer.main.get_command(app)
+    words = []
+    for word in arguments:
+        group = getattr(group, "commands", {}).get(word)
+        if group is None:
+            break
+        words.append(word)
+    return words
 
 
 def _tell(message: str, code: int) -> int:

@@ -11,7 +11,10 @@ from trackers import mot_format
 
 
 class Mot(LineSink):
-    """Rows `frame,id,x,y,w,h,confidence,-1,-1,-1`: frames from 1, top left corner and size in pixels."""
+    """Rows `frame,id,x,y,w,h,confidence,-1,-1,-1`: frames from 1, top left corner and size in pixels.
+
+    The format asks where everyone is: those whom the tracker believes to be behind another are in it.
+    """
 
     name = "mot"
     requires = frozenset({"tracks"})
@@ -21,8 +24,11 @@ class Mot(LineSink):
         (), description="classes to write, by name, as no column tells them; all if empty, or if the detector has none"
     )
 
+    hidden: bool = Field(True, description="write where tracks are believed to be that a frame did not show")
+
     def lines(self, frame: Frame) -> str:
         """The rows of one frame."""
         wanted = [number for number, name in enumerate(frame.detections.names) if name in self.classes]
-        tracks = frame.tracks[np.isin(frame.tracks.class_id, wanted)] if wanted else frame.tracks
-        return mot_format.lines(frame.index + 1, tracks)
+        parts = (frame.tracks, frame.tracks.hidden()) if self.hidden else (frame.tracks,)
+        chosen = [tracks[np.isin(tracks.class_id, wanted)] if wanted else tracks for tracks in parts]
+        return "".join(mot_format.lines(frame.index + 1, tracks) for tracks in chosen)

@@ -14,7 +14,7 @@ from pydantic import Field, PrivateAttr
 
 from pipeline.address import IMAGES, does_not_exist, kind, local_path
 from pipeline.errors import UsageError
-from pipeline.opencv import silence
+from pipeline.opencv import read_image
 from pipeline.source import Moment, SourceInfo, SteppedSource
 
 
@@ -49,7 +49,7 @@ class ImageFolder(SteppedSource):
         self._next = 0
         folder = where if where.is_dir() else where.parent
         self.id = self.id or (where.stem if where.is_file() else folder.resolve().name) or "images"
-        first = next((image for path in self._paths if (image := _read(path)) is not None), None)
+        first = next((image for path in self._paths if (image := read_image(path)) is not None), None)
         if first is None:
             raise UsageError(f"'{where}' holds no image that can be decoded; is it damaged?")
         height, width = first.shape[:2]
@@ -68,7 +68,7 @@ class ImageFolder(SteppedSource):
 
     def retrieve(self) -> NDArray[np.uint8] | None:
         """Read it."""
-        return _read(self._paths[self._next - 1])
+        return read_image(self._paths[self._next - 1])
 
 
 def _listed(where: Path) -> list[Path]:
@@ -99,16 +99,3 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     """Sorts numbers in names by value, and is unambiguous: img2, img02, img10."""
     parts = re.split(r"(\d+)", str(path).casefold())
     return [(int(part), "") if n % 2 else (-1, part) for n, part in enumerate(parts)], str(path)
-
-
-def _read(path: Path) -> NDArray[np.uint8] | None:
-    import cv2
-
-    try:
-        # Not cv2.imread, which on Windows cannot open names outside the code page.
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        with silence():
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except (OSError, cv2.error):
-        return None
-    return None if image is None else np.asarray(image, np.uint8)

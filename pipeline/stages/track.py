@@ -12,6 +12,7 @@ from pipeline.frame import Frame
 from pipeline.stage import Stage
 from trackers import Tracker, create
 from trackers.registry import UnknownName
+from trackers.tracker import DEFAULT
 
 
 class Track(Stage):
@@ -25,7 +26,7 @@ class Track(Stage):
     requires: ClassVar[frozenset[str]] = frozenset({"detections"})
     provides: ClassVar[frozenset[str]] = frozenset({"tracks"})
 
-    tracker: str = Field("deepsort", description="which tracker; `framechain stages` lists them")
+    tracker: str = Field(DEFAULT, description="which tracker; `framechain stages` lists them")
     options: dict[str, Any] = Field(default_factory=dict, description="options of that tracker, by name")
 
     _trackers: dict[str, Tracker] = PrivateAttr(default_factory=dict)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
+from pipeline.opencv import read_image
 from pipeline.source import open_source
 from pipeline.training.yolo_dataset import LabelledImage, read_yolo
 from trackers import mot_format
@@ -78,7 +78,7 @@ class _Images(DetectionData):
 
     def __iter__(self) -> Iterator[Example]:
         for labelled in self.images:
-            image = cv2.imread(str(labelled.path))
+            image = read_image(labelled.path)
             if image is None:
                 self.problems.append(f"{labelled.path}: cannot be read any more; left out")
                 continue

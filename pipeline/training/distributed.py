@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.inference.torch import choose_device
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -51,15 +53,17 @@ def joined(device: str) -> Iterator[Process]:
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:1"; with several processes each takes the GPU of its local rank.
+
+    Raises:
+        UsageError: there is no such device.
     """
     import torch
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        device = f"cuda:{local}"
+    if device in ("auto", "cuda"):
+        device = "auto" if device == "auto" and not torch.cuda.is_available() else f"cuda:{local}"
+    device = choose_device(device)
     if world == 1:
         yield Process(0, 1, device)
         return

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.address import IMAGES
 from pipeline.errors import UsageError
-from pipeline.opencv import silence
+from pipeline.opencv import read_image, silence
 from pipeline.source import open_source
 from pipeline.training.yolo_dataset import read_yolo
 from trackers import mot_format
@@ -201,7 +201,7 @@ def _of_yolo(folder: Path, problems: list[str]) -> Iterator[_Crop]:
     problems += dataset.problems
     person = dataset.names.index("person") if "person" in dataset.names else 0
     for labelled in dataset.images:
-        image = cv2.imread(str(labelled.path))
+        image = read_image(labelled.path)
         if image is None:
             continue  # read_yolo has told
         height, width = image.shape[:2]
@@ -225,7 +225,7 @@ def _of_folder(folder: Path, most: int, problems: list[str]) -> Iterator[_Crop]:
             found[f"{folder} camera {match[2]}", match[1]].append(path)
     for (group, identity), paths in found.items():
         for n in np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int):
-            image = cv2.imread(str(paths[n]))
+            image = read_image(paths[n])
             if image is None:
                 problems.append(f"{paths[n]}: not an image that can be decoded; left out")
                 continue

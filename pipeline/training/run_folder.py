@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import FramechainError, UsageError
-from pipeline.output import cannot_write, replace_file
+from pipeline.output import replace_file
 from pipeline.training.plots import curves
 
 _SETTINGS = "config.yaml"
@@ -46,7 +46,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cannot_write(self.path, error) from error
+            raise UsageError(f"cannot write {self.path}: {error.strerror}; give another --out") from error
         replace_file(file, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
 
     def log(self, figures: Mapping[str, float]) -> None:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from pipeline.address import IMAGES
 from pipeline.errors import UsageError
-from pipeline.opencv import silence
+from pipeline.opencv import read_image, silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def _images(folder: Path, classes: int, problems: list[str]) -> Iterator[Labelle
     if not files:
         problems.append(f"{folder}: no image in it")
     for file in files:
-        if cv2.imread(str(file)) is None:
+        if read_image(file) is None:
             problems.append(f"{file}: not an image that can be decoded; left out")
             continue
         yield LabelledImage(file, *_objects(_labels(file), classes, problems))

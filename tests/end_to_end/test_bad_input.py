@@ -144,3 +144,24 @@ def test_no_output_overwrites_what_the_run_reads(nanodet: str, tmp_path: Path) -
     both = ("test:", "--weights", nanodet, "--jsonl", "same", "--report", "same")
     assert "both write same" in complaint(framechain("run", *both, cwd=tmp_path), 2)
     assert (tmp_path / "in.avi").read_bytes() == b"precious"
+
+
+def test_the_hint_names_the_whole_command(tmp_path: Path) -> None:
+    line = complaint(framechain("train", "embedder", "people", "--epochs", "0", cwd=tmp_path), 2)
+    assert "framechain train embedder --help" in line
+    line = complaint(framechain("eval", "--what", cwd=tmp_path), 2)
+    assert "framechain eval --help" in line
+
+
+def test_reports_never_overwrite_what_is_measured(tmp_path: Path) -> None:
+    for name in ("my.onnx", "data.yaml", "gt.txt", "a.mp4"):
+        (tmp_path / name).write_text("precious")
+    for arguments, said in (
+        (("detector", "data.yaml", "--weights", "my.onnx", "--json", "my.onnx"), "would overwrite the input my.onnx"),
+        (("detector", "data.yaml", "--plot", "./data.yaml"), "would overwrite the input data.yaml"),
+        (("embedder", "a.mp4=gt.txt", "--json", "gt.txt"), "would overwrite the input gt.txt"),
+        (("tracker", "a.mp4=gt.txt", "--json", "a.mp4"), "would overwrite the input a.mp4"),
+        (("detector", "data.yaml", "--json", "x", "--plot", "x"), "both write x"),
+    ):
+        assert said in complaint(framechain("eval", *arguments, cwd=tmp_path), 2)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"precious"}

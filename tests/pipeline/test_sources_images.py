@@ -61,9 +61,12 @@ def test_unreadable_images_are_counted_and_nothing_is_printed(folder: Path, capf
     (folder / "img1.png").write_bytes(whole[: len(whole) // 2])
     (folder / "img5.png").write_bytes(b"")
     (folder / "img6.png").write_text("text")
+    _, jpeg = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8))
+    (folder / "img8.png").write_bytes(jpeg.tobytes())
+    (folder / "img9.png").write_bytes(jpeg.tobytes()[: len(jpeg) // 2])  # OpenCV would give it a grey rest
     with open_source(str(folder)) as source:
-        assert [frame.index for frame in source] == [1, 2, 3, 6, 7, 8, 9, 10, 11]
-        assert source.dropped == {"corrupt": 3}
+        assert [frame.index for frame in source] == [1, 2, 3, 6, 7, 9, 10, 11]
+        assert source.dropped == {"corrupt": 4}
     assert capfd.readouterr().err == ""
 
 

@@ -19,7 +19,7 @@ from pipeline.cli.chain import Debug
 from pipeline.cli.train.progress import tell_problems
 from pipeline.errors import UsageError
 from pipeline.models import DETECTOR
-from pipeline.output import check_writable, replace_file
+from pipeline.output import check_reports, replace_file
 from trackers.registry import nearest
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ def eval_detector(
     from pipeline.training.evaluate_detector import LEAST_SCORE, MOST, evaluate
     from pipeline.training.plots import bars
 
-    for path in (as_json, plot):
-        if path is not None:
-            check_writable(path)
+    check_reports({"--json": as_json, "--plot": plot}, [data, *(weights or [])])
     kinds = tuple(CORRUPTIONS) if corruptions == "all" else _words(corruptions)
     for kind in kinds:
         if kind not in CORRUPTIONS:
@@ -90,7 +88,8 @@ def eval_detector(
                 weights=Path(name), confidence=LEAST_SCORE, max_detections=MOST, image_size=image_size, device=device
             )
             stage.open()
-            with Progress(console=Console(stderr=True), transient=True) as progress:
+            console = Console(stderr=True)
+            with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
                 task = progress.add_task(Path(name).name, total=len(examples))
                 found[name] = evaluate(
                     stage,

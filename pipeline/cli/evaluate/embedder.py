@@ -14,7 +14,7 @@ from rich.table import Table
 from pipeline.cli.chain import Debug
 from pipeline.cli.train.progress import tell_problems
 from pipeline.models import EMBEDDER
-from pipeline.output import check_writable, replace_file
+from pipeline.output import check_reports, replace_file
 
 if TYPE_CHECKING:
     from pipeline.training.evaluate_embedder import Retrieval
@@ -45,9 +45,7 @@ def eval_embedder(
     from pipeline.training.identities import read_identities
     from pipeline.training.plots import bars
 
-    for path in (as_json, plot):
-        if path is not None:
-            check_writable(path)
+    check_reports({"--json": as_json, "--plot": plot}, [*data, *(weights or [])])
     crops = read_identities(data, crops=most)
     found: dict[str, dict[str, Retrieval]] = {}
     for name in weights or [EMBEDDER]:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pipeline.cli.chain import Debug
 from pipeline.errors import MissingExtra, UsageError
-from pipeline.output import check_writable, replace_file
+from pipeline.output import check_reports, replace_file
 
 if TYPE_CHECKING:
     from trackers.evaluate import Figures
@@ -51,13 +51,12 @@ def eval_tracker(
     from trackers import create, sequences
     from trackers.evaluate import evaluate
     from trackers.registry import UnknownName
+    from trackers.tracker import DEFAULT
 
-    for path in (as_json, plot):
-        if path is not None:
-            check_writable(path)
+    check_reports({"--json": as_json, "--plot": plot}, [*data, *filter(None, (weights, embedder))])
     made = {}
     try:
-        for text in tracker or ["tether"]:
+        for text in tracker or [DEFAULT]:
             name, options = sequences.parse(text)
             made[text] = create(name, **options)
         inputs = list(_inputs(data, weights, None if no_embed else embedder or ""))

@@ -140,6 +140,7 @@ def run_training(
         taught_by = Teacher(Path(teacher), train, device) if teacher else None
         state = training.EmbedderTraining(settings, train, validation, taught_by, process, workers)
         everything = {**described, **asdict(settings)}
+        everything["batches"] = everything.pop("batches")  # depends on others: those are named first if they differ
         folder = RunFolder(out, everything, resume=resume) if process.leads else None
         if resume:
             state.restore((folder or RunFolder(out, everything, resume=True)).load(training.LAST))

@@ -167,3 +167,14 @@ def test_a_full_disk_keeps_the_last_checkpoint(people: Path, tmp_path: Path) -> 
     assert "cannot write the checkpoint" in line
     assert "make room" in line
     assert not list((tmp_path / "run").glob(".*part*"))
+
+
+def test_what_cannot_be_is_told_in_one_line(people: Path, tmp_path: Path) -> None:
+    for arguments, said in (
+        (("--out", tmp_path / "a", "--device", "cuda:7"), "PyTorch has no device 'cuda:7' here"),
+        (("--out", "/proc/run"), "cannot write /proc/run"),
+    ):
+        done = train(people, *arguments)
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr.strip().splitlines()[-1]
+        assert "Traceback" not in done.stderr
