@@ -128,7 +128,7 @@ class Tether(KalmanTracker):
         reach_growth: Annotated[float, Range(0)] = 0.03,
         duplicate_iou: Annotated[float, Range(0, 1)] = 0.35,
         believe_missed: Annotated[float, Range(0)] = 0.15,
-        believe_covered: Annotated[float, Range(0)] = 1.0,
+        believe_covered: Annotated[float, Range(0)] = 0.5,
         max_cosine: Annotated[float, Range(0.01, 2)] = 0.25,
         appearance_weight: Annotated[float, Range(0)] = 0.5,
         budget: Annotated[int, Range(1)] = 16,

@@ -11,7 +11,7 @@ import pytest
 from pipeline.cli import main
 from trackers import mot_format
 from trackers.evaluate import evaluate
-from trackers.sequences import read_sequence, run
+from trackers.sequences import read_sequence, run, sequence_folders
 
 
 def ended(*arguments: str | Path) -> int:
@@ -66,7 +66,7 @@ def test_several_trackers_and_sequences_are_compared(
 def test_a_video_is_detected_on(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("trackeval")
     video = f"{data / 'video' / 'TUD-Campus.mp4'}={data / 'mot' / 'MOT15' / 'TUD-Campus'}"
-    assert ended(video, "--json", tmp_path / "out.json", "--no-embed") == 0, capsys.readouterr().err
+    assert ended(video, "--json", tmp_path / "out.json", "--no-embed", "--measured") == 0, capsys.readouterr().err
     assert json.loads((tmp_path / "out.json").read_text())["tether"]["TUD-Campus"]["MOTA"] > 0.4
 
 
@@ -87,20 +87,18 @@ def test_what_cannot_be_is_told_in_one_line(data: Path, tmp_path: Path, capsys: 
     assert "det.txt: No such file" in complaint(capsys, broken)
 
 
-@pytest.mark.parametrize(("four", "hota", "idf1", "switches"), [(False, 0.495, 0.61, 42), (True, 0.425, 0.50, 240)])
-def test_the_default_holds_identities_on_public_detections(
-    data: Path, four: bool, hota: float, idf1: float, switches: int
-) -> None:
-    """MOT17 with the FRCNN detections and no picture; the parameters were fixed on 02 and 10."""
+def test_the_default_holds_identities_on_public_detections(data: Path) -> None:
+    """The four MOT17 sequences there are, with the FRCNN detections and no picture; the best rival's figures there are
+    HOTA 41.4, IDF1 48.6, 241 switches (not all of one rival)."""
     pytest.importorskip("trackeval")
     from trackers import create
 
-    names = ("MOT17-05-FRCNN", "MOT17-09-FRCNN", *(("MOT17-02-FRCNN", "MOT17-10-FRCNN") if four else ()))
     results: dict[str, tuple[mot_format.MotRows, mot_format.MotRows]] = {}
-    for name in names:
-        sequence = read_sequence(data / "mot" / "MOT17" / name)
-        results[name] = (sequence.truth, run(create(), sequence, hidden=True))
-    total, _ = evaluate(results)
-    assert total.HOTA >= hota
-    assert total.IDF1 >= idf1
-    assert total.IDSW <= switches
+    for folder in sequence_folders(data / "mot" / "MOT17"):
+        sequence = read_sequence(folder)
+        results[sequence.name] = (sequence.truth, run(create(), sequence, hidden=True))
+    total, each = evaluate(results)
+    assert len(each) == 4
+    assert total.HOTA >= 0.425
+    assert total.IDF1 >= 0.50
+    assert total.IDSW <= 240
