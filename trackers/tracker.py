@@ -22,6 +22,9 @@ Features = ArrayLike | Callable[[NDArray[np.int64]], ArrayLike]
 """(N, D) appearance vectors, or a callable that returns (len(rows), D) of them for given rows."""
 
 
+_FAR, _SMALL = 1e9, 1e-6
+"""Coordinates and sides beyond which a box is none: their products and quotients would leave the numbers there are."""
+
 _MOST = 10_000
 """Detections of a frame that are used: more are a broken detector, and would fill the memory."""
 
@@ -175,7 +178,7 @@ class Tracker(ABC):
     Attributes:
         name: what it is called in YAML and on the command line.
         ignored: detections that could not be used since the start, by reason: "box not finite", "box empty"
-            (zero or negative width or height), "score not finite", "too many" (in one frame the 10,000 of the highest
+            (a side of less than a millionth), "score not finite", "too many" (in one frame the 10,000 of the highest
             scores are used).
         clipped: detections whose score was outside 0..1, and was taken for the nearer of the two.
 
@@ -294,8 +297,8 @@ class Tracker(ABC):
             features = np.asarray(features)
             if features.ndim != 2 or len(features) != n:
                 raise ValueError(f"features {features.shape} must be (N, D) with N = {n}")
-        finite = np.isfinite(boxes).all(axis=1)
-        solid = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+        finite = (np.abs(boxes) <= _FAR).all(axis=1)  # False for NaN
+        solid = (boxes[:, 2:] >= boxes[:, :2] + _SMALL).all(axis=1)
         sure = np.isfinite(score)
         good = finite & solid & sure
         rows = np.arange(n)

@@ -298,6 +298,9 @@ head:
 
 def test_rt_detr_sees_the_image_stretched(tmp_path: Path, clip: list[Image]) -> None:
     ultralytics = pytest.importorskip("ultralytics")
+    import torch
+
+    torch.manual_seed(0)
     (tmp_path / "small.yaml").write_text(RT_DETR)
     ultralytics.RTDETR(tmp_path / "small.yaml").save(tmp_path / "random.pt")
     theirs = ultralytics.RTDETR(tmp_path / "random.pt").predict(clip[0], conf=0.1, max_det=20, verbose=False)[0].boxes
@@ -307,8 +310,12 @@ def test_rt_detr_sees_the_image_stretched(tmp_path: Path, clip: list[Image]) -> 
     ):
         (ours,) = detect(Detect(weights=weights, confidence=0.1, max_detections=20, device="cpu"), clip[:1])
         assert len(ours) == len(theirs) > 5
-        np.testing.assert_allclose(ours.confidence, theirs.conf.numpy(), rtol=1e-3)
-        np.testing.assert_allclose(ours.xyxy, theirs.xyxy.numpy().clip(0, [768, 576, 768, 576]), atol=0.1)
+        expected = np.column_stack([theirs.xyxy.numpy().clip(0, [768, 576, 768, 576]), 1000 * theirs.conf.numpy()])
+        found = np.column_stack([ours.xyxy, 1000 * ours.confidence])
+        # scores of random weights are almost equal, and so their order is anybody's
+        apart = np.abs(found[:, None] - expected[None]).max(axis=2)
+        assert sorted(apart.argmin(axis=1)) == list(range(len(expected)))
+        assert apart.min(axis=1).max() < 0.5
 
 
 def test_the_int8_network_agrees_with_the_one_it_was_made_from(

@@ -195,7 +195,7 @@ _frame = st.lists(st.tuples(_number, _number, _number, _number, st.floats(-2, 3)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(frames=st.lists(st.tuples(_frame, st.floats(0, 3)), max_size=12))
 def test_nothing_that_a_detector_can_say_breaks_it(
     name: str, frames: list[tuple[list[tuple[float, ...]], float]]
