@@ -1,0 +1,167 @@
+"""HOTA, CLEAR and IDF1 on identical detections, and how sure the differences between Tether and the others are.
+
+Differences: every sequence is cut into chunks of 100 frames, each judged by itself; chunks are drawn with replacement,
+2000 times, the same ones for both trackers. HOTA is then the chunks' mean, weighted by annotated boxes; IDF1 and identity
+switches are those of all chunks together. What happens across chunks is not in the intervals; it is in the figures of whole
+sequences beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.trackers import jobs, scenes
+from benchmarks.trackers.rivals import Entry
+from trackers.evaluate import Figures, evaluate
+from trackers.mot_format import MotRows
+from trackers.sequences import TrackedSequence
+
+CHUNK, DRAWS = 100, 2000
+KEPT = ("HOTA", "DetA", "AssA", "IDF1", "MOTA", "IDSW", "Frag", "TP", "FP", "FN")
+
+
+def measure(
+    chosen: Iterable[Entry],
+    sequences: Sequence[TrackedSequence],
+    out: Path,
+    venvs: Path,
+    folder: Path,
+    *,
+    again: bool,
+) -> None:
+    """Add to a results file how right each entry is on all of the sequences.
+
+    Args:
+        folder: for the detections, as files.
+        again: also what the file has already.
+    """
+    results = jobs.read(out)
+    results["sequences"] = {each.name: len(each.frames) for each in sequences}
+    paths: dict[bool, dict[str, Path]] = {}
+    for entry in chosen:
+        believed = f"{entry.label} and believed"
+        if entry.label in results["entries"] and not again:
+            continue
+        if entry.features not in paths:
+            paths[entry.features] = {each.name: _written(folder, each, entry.features) for each in sequences}
+        report, clean = jobs.run(entry, "rows", paths[entry.features], venvs, 540)
+        row = {
+            "package": entry.package.name,
+            "tracker": entry.tracker,
+            "features": entry.features,
+            "note": entry.package.note,
+            "versions": report.get("versions", {}),
+        }
+        failed = next((found["error"] for found in report["scenes"].values() if "error" in found), None)
+        slow = any("over" in found for found in report["scenes"].values())
+        if failed is not None or slow:
+            results["entries"][entry.label] = row | {"error": failed or "a frame took too long"}
+            jobs.say(f"{entry.label:40} {failed or 'too slow'}")
+        else:
+            tables = {name: np.load(found["rows"]) for name, found in report["scenes"].items()}
+            row["ms"] = {name: found["ms"] for name, found in report["scenes"].items()}
+            some = any((table[:, 6] == 1).any() for table in tables.values())
+            results["entries"][entry.label] = row | judged(sequences, tables, hidden=False)
+            if some:
+                results["entries"][believed] = row | judged(sequences, tables, hidden=True)
+            _say(entry.label, results["entries"][entry.label])
+            if some:
+                _say(believed, results["entries"][believed])
+        clean()
+        jobs.write(out, results)
+
+
+def _written(folder: Path, sequence: TrackedSequence, features: bool) -> Path:
+    path = folder / f"{sequence.name}-{features}.npz"
+    scenes.write(path, sequence.frames, sequence.rate)
+    return path
+
+
+def judged(
+    sequences: Sequence[TrackedSequence], tables: Mapping[str, NDArray[np.float64]], *, hidden: bool
+) -> dict[str, Any]:
+    """Figures of whole sequences, of all of them together, and of each chunk."""
+    whole, chunks = {}, {}
+    for sequence in sequences:
+        shown = _rows(tables[sequence.name], hidden)
+        whole[sequence.name] = sequence.truth, shown
+        for start in range(0, len(sequence.frames), CHUNK):
+            if len(sequence.frames) - start >= CHUNK / 2 or start == 0:
+                pair = _cut(sequence.truth, start), _cut(shown, start)
+                chunks[f"{sequence.name}@{start}"] = pair
+    together, each = evaluate(whole)
+    _, parts = evaluate(chunks)
+    return {
+        "all": _kept(together),
+        "each": {name: _kept(figures) for name, figures in each.items()},
+        "chunks": {name: _kept(figures) for name, figures in parts.items()},
+    }
+
+
+def _kept(figures: Figures) -> dict[str, float]:
+    found = asdict(figures)
+    return {name: round(found[name], 5) for name in KEPT}
+
+
+def _rows(table: NDArray[np.float64], hidden: bool) -> MotRows:
+    table = table if hidden else table[table[:, 6] == 0]
+    _, first = np.unique(table[:, :2], axis=0, return_index=True)  # TrackEval refuses an id twice in a frame
+    table = table[np.sort(first)]
+    table = table[(table[:, 4] > table[:, 2]) & (table[:, 5] > table[:, 3])]
+    ids = np.unique(table[:, 1], return_inverse=True)[1] + 1
+    count = len(table)
+    return MotRows(table[:, 0].astype(np.int64), ids, table[:, 2:6], np.ones(count), np.full(count, -1), np.ones(count))
+
+
+def _cut(rows: MotRows, start: int) -> MotRows:
+    part = rows[(rows.frame > start) & (rows.frame <= start + CHUNK)]
+    return MotRows(part.frame - start, part.id, part.xyxy, part.confidence, part.class_id, part.visibility)
+
+
+def differences(results: Mapping[str, Any], reference: str) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Of each entry: reference minus it, and the 95 % interval: HOTA and IDF1 in points, IDSW in switches."""
+    entries = {name: row for name, row in results["entries"].items() if "chunks" in row}
+    if reference not in entries:
+        return {}
+    names = sorted(entries[reference]["chunks"])
+    seed = int(hashlib.sha256(" ".join(names).encode()).hexdigest()[:8], 16)
+    drawn = np.random.default_rng(seed).integers(0, len(names), (DRAWS, len(names)))
+    every = np.concatenate([np.arange(len(names))[None], drawn])
+    ours = _resampled(entries[reference]["chunks"], names, every)
+    found = {}
+    for name, row in entries.items():
+        if name != reference:
+            theirs = _resampled(row["chunks"], names, every)
+            found[name] = {key: _interval(ours[key] - theirs[key]) for key in ours}
+    return found
+
+
+def _interval(differences: NDArray[np.float64]) -> tuple[float, float, float]:
+    low, high = np.percentile(differences[1:], [2.5, 97.5])
+    return round(float(differences[0]), 2), round(float(low), 2), round(float(high), 2)
+
+
+def _resampled(
+    chunks: Mapping[str, Mapping[str, float]], names: Sequence[str], drawn: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    column = {key: np.array([chunks[name][key] for name in names]) for key in KEPT}
+    truth, shown = column["TP"] + column["FN"], column["TP"] + column["FP"]
+    boxes = truth[drawn].sum(axis=1)
+    return {
+        "HOTA": 100 * (column["HOTA"] * truth)[drawn].sum(axis=1) / boxes,
+        "IDF1": 100 * (column["IDF1"] * (truth + shown))[drawn].sum(axis=1) / (truth + shown)[drawn].sum(axis=1),
+        "IDSW": column["IDSW"][drawn].sum(axis=1),
+    }
+
+
+def _say(label: str, row: Mapping[str, Any]) -> None:
+    figures = row["all"]
+    shares = "  ".join(f"{key} {100 * figures[key]:5.1f}" for key in ("HOTA", "DetA", "AssA", "IDF1", "MOTA"))
+    jobs.say(f"{label:48} {shares}  IDSW {figures['IDSW']:4}")
