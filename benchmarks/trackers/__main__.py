@@ -19,7 +19,7 @@ def main() -> None:
     """Do what the command line says."""
     arguments = _arguments()
     if arguments.command == "table":
-        print("\n".join(table(json.loads(path.read_text())) for path in arguments.results))
+        print("\n".join(table(json.loads(path.read_text()), cpu=arguments.cpu) for path in arguments.results))
         return
     only = [name for name in (arguments.only or "").split(",") if name]
     for package in PACKAGES:
@@ -72,6 +72,7 @@ def _arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     shown = commands.add_parser("table", help="results as Markdown")
     shown.add_argument("results", type=Path, nargs="+")
+    shown.add_argument("--cpu", action="store_true", help="processor time instead of the clock's")
     for name in ("venvs", "speed", "accuracy"):
         command = commands.add_parser(name)
         command.add_argument("--venvs", type=Path, default=Path(".venvs"), help="folder of the rivals' environments")

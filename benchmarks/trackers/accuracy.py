@@ -1,9 +1,9 @@
 """HOTA, CLEAR and IDF1 on identical detections, and how sure the differences between Tether and the others are.
 
-Differences: every sequence is cut into chunks of 100 frames, each judged by itself; chunks are drawn with replacement,
-2000 times, the same ones for both trackers. HOTA is then the chunks' mean, weighted by annotated boxes; IDF1 and identity
-switches are those of all chunks together. What happens across chunks is not in the intervals; it is in the figures of whole
-sequences beside them.
+Differences: every sequence is cut into chunks of 100 frames, each judged by itself; chunks are drawn with
+replacement, 2000 times, the same ones for both trackers. HOTA is then the chunks' mean, weighted by annotated
+boxes; IDF1 and identity switches are those of all chunks together. What happens across chunks is not in the
+intervals; it is in the figures of whole sequences beside them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def measure(
             continue
         if entry.features not in paths:
             paths[entry.features] = {each.name: _written(folder, each, entry.features) for each in sequences}
-        report, clean = jobs.run(entry, "rows", paths[entry.features], venvs, 540)
+        with jobs.run(entry, {"rows": paths[entry.features]}, venvs, 540) as report:
+            found = report["rows"]
+            tables = {name: np.load(one["rows"]) for name, one in found.items() if "rows" in one}
         row = {
             "package": entry.package.name,
             "tracker": entry.tracker,
@@ -59,22 +61,17 @@ def measure(
             "note": entry.package.note,
             "versions": report.get("versions", {}),
         }
-        failed = next((found["error"] for found in report["scenes"].values() if "error" in found), None)
-        slow = any("over" in found for found in report["scenes"].values())
-        if failed is not None or slow:
-            results["entries"][entry.label] = row | {"error": failed or "a frame took too long"}
-            jobs.say(f"{entry.label:40} {failed or 'too slow'}")
+        bad = next((one for one in found.values() if "error" in one or "over" in one), None)
+        if bad is not None:
+            row["error"] = bad.get("error", "a frame took too long")
+            results["entries"][entry.label] = row
+            jobs.say(f"{entry.label:48} {row['error']}")
         else:
-            tables = {name: np.load(found["rows"]) for name, found in report["scenes"].items()}
-            row["ms"] = {name: found["ms"] for name, found in report["scenes"].items()}
+            row["ms"] = {name: one["ms"] for name, one in found.items()}
             some = any((table[:, 6] == 1).any() for table in tables.values())
-            results["entries"][entry.label] = row | judged(sequences, tables, hidden=False)
-            if some:
-                results["entries"][believed] = row | judged(sequences, tables, hidden=True)
-            _say(entry.label, results["entries"][entry.label])
-            if some:
-                _say(believed, results["entries"][believed])
-        clean()
+            for label, hidden in ((entry.label, False), *(((believed, True),) if some else ())):
+                results["entries"][label] = row | judged(sequences, tables, hidden=hidden)
+                _say(label, results["entries"][label])
         jobs.write(out, results)
 
 

@@ -9,7 +9,8 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +19,53 @@ from benchmarks.trackers.rivals import HERE, Entry, environment, python_of
 Report = dict[str, Any]
 
 
+@contextmanager
 def run(
-    entry: Entry, mode: str, scenes: Mapping[str, Path], venvs: Path, seconds: float, **limits: float
-) -> tuple[Report, Callable[[], None]]:
-    """What `worker.py` reports of an entry.
+    entry: Entry, parts: Mapping[str, Mapping[str, Path]], venvs: Path, seconds: float, **limits: float
+) -> Iterator[Report]:
+    """What `worker.py` reports of an entry; files that the report points to live as long as this context.
 
     Args:
-        mode: speed, cameras or rows. scenes: files by name, smallest first. seconds: after which it is ended.
+        parts: scenes by name, smallest first, of rows, mot, cameras and crowds. seconds: after which it is ended.
         limits: of the job: warmup, budget, limit.
-
-    Returns:
-        the report, and what removes the files it may point to.
     """
-    folder = tempfile.TemporaryDirectory(prefix="tracker-")
-    job, out = Path(folder.name) / "job.json", Path(folder.name) / "out.json"
-    described = {
-        "mode": mode,
-        "adapter": str(HERE / "adapters" / f"{entry.package.adapter}.py"),
-        "tracker": entry.tracker,
-        "features": entry.features,
-        "scenes": {name: str(path.absolute()) for name, path in scenes.items()},
-        "out": str(out),
-        **limits,
-    }
-    job.write_text(json.dumps(described))
-    command = [python_of(entry.package, venvs), HERE / "worker.py", job]
-    said = ""
-    try:
-        done = subprocess.run(
-            command, env=environment(entry), timeout=seconds, capture_output=True, text=True, cwd=folder.name
-        )
-        said = done.stderr
-    except subprocess.TimeoutExpired:
-        said = f"ended after {seconds:.0f} s"
-    report: Report = json.loads(out.read_text()) if out.is_file() else {"scenes": {}}
-    missing = [name for name in scenes if name not in report["scenes"]] if mode != "cameras" else []
-    if not report["scenes"] or (missing and said.startswith("ended")):
-        last = said.strip().splitlines()[-1] if said.strip() else "no report"
-        report["scenes"].update({name: {"error": last} for name in missing[:1] or ["cameras"]})
-    return report, folder.cleanup
+    with tempfile.TemporaryDirectory(prefix="tracker-") as folder:
+        job, out = Path(folder) / "job.json", Path(folder) / "out.json"
+        described: Report = {
+            "adapter": str(HERE / "adapters" / f"{entry.package.adapter}.py"),
+            "tracker": entry.tracker,
+            "features": entry.features,
+            "out": str(out),
+            **limits,
+        }
+        for part, scenes in parts.items():
+            described[part] = {name: str(path.absolute()) for name, path in scenes.items()}
+        job.write_text(json.dumps(described))
+        command = [python_of(entry.package, venvs), HERE / "worker.py", job]
+        try:
+            said = subprocess.run(
+                command,
+                env=environment(entry),
+                timeout=seconds,
+                capture_output=True,
+                text=True,
+                cwd=folder,
+                check=False,
+            ).stderr
+        except subprocess.TimeoutExpired:
+            said = f"ended after {seconds:.0f} s"
+        report: Report = json.loads(out.read_text()) if out.is_file() else {}
+        for part, scenes in parts.items():
+            _explain(report.setdefault(part, {}), list(scenes), said)
+        yield report
+
+
+def _explain(found: Report, names: list[str], said: str) -> None:
+    """Note why a scene was not reported, unless one before it already says."""
+    stopped = any(isinstance(each, dict) and ("over" in each or "error" in each) for each in found.values())
+    missing = [name for name in names if name not in found]
+    if missing and not stopped and not {"separate", "over", "error"} & set(found):
+        found[missing[0]] = {"error": (said.strip().splitlines() or ["no report"])[-1][:300]}
 
 
 def read(path: Path) -> Report:

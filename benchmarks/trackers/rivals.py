@@ -82,7 +82,8 @@ PACKAGES = (
         venv="torch-based",
         torch=True,
         note="Python backend: the C++ one is compiled at first use and needs OpenCV's and Eigen's headers. strongsort "
-        "always wants an image and features: a small grey image, and one constant vector where there are none.",
+        "and hybridsort always want an image: a small grey one; strongsort wants features: one constant vector if there "
+        "are none.",
     ),
     Package(
         "ultralytics",
@@ -109,8 +110,8 @@ PACKAGES = (
         ("iou", "euclidean"),
         ("iou",),
         venv="norfair",
-        note="Has no default distance: iou at 0.7; euclidean between both corners at 100 pixels. With features, its ReID "
-        "step: cosine distance at 0.3.",
+        note="Has no default distance: iou at 0.7; euclidean between both corners at 100 pixels. With features, its "
+        "ReID step: cosine distance at 0.3.",
     ),
     Package(
         "deep-sort-realtime",

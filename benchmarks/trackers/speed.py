@@ -50,23 +50,22 @@ def measure(
                 "note": entry.package.note,
                 **known,
             }
-            limits = {"warmup": warmup, "budget": budget, "limit": limit}
-            crowds = {str(size): _crowd(folder, size, warmup, entry.features) for size in sizes}
-            if any(name not in row.get("crowds", {}) for name in crowds) and not _stopped(row.get("crowds", {})):
-                report, clean = jobs.run(entry, "speed", crowds, venvs, 60 + 3 * budget * len(crowds), **limits)
-                clean()
-                row["crowds"], row["versions"] = report["scenes"], report.get("versions", {})
-            if "cameras" not in row:
-                many = {str(n): _crowd(folder, EACH, 60, entry.features, seed=n) for n in range(CAMERAS)}
-                report, clean = jobs.run(entry, "cameras", many, venvs, 180, **limits)
-                clean()
-                row["cameras"] = report["scenes"]
+            parts: dict[str, dict[str, Path]] = {}
             if mot is not None and not entry.features and "mot" not in row:
-                report, clean = jobs.run(
-                    entry, "speed", {"mot": _mot(folder, mot)}, venvs, 240, **limits | {"budget": 60}
-                )
-                clean()
-                row["mot"] = report["scenes"]["mot"]
+                parts["mot"] = {"all": _mot(folder, mot)}
+            if "cameras" not in row:
+                parts["cameras"] = {str(n): _crowd(folder, EACH, 60, entry.features, n) for n in range(CAMERAS)}
+            crowds = {str(size): _crowd(folder, size, warmup, entry.features) for size in sorted(sizes)}
+            if any(name not in row.get("crowds", {}) for name in crowds) and not _stopped(row.get("crowds", {})):
+                parts["crowds"] = crowds
+            if not parts:
+                continue
+            seconds = 120 + 4 * budget * sum(map(len, parts.values()))
+            limits = {"warmup": warmup, "budget": budget, "limit": limit}
+            with jobs.run(entry, parts, venvs, min(seconds, 540), **limits) as report:
+                row |= {name: found for name, found in report.items() if name != "mot"}
+                if "mot" in report:
+                    row["mot"] = report["mot"]["all"]
             results["entries"][entry.label] = row
             jobs.write(out, results)
             jobs.say(f"{entry.label:40} {_line(row)}")
@@ -99,12 +98,13 @@ def _line(row: dict[str, Any]) -> str:
     return "  ".join(cells + cameras + ([f"mot: {cell(row['mot'])}"] if "mot" in row else []))
 
 
-def cell(found: dict[str, Any] | None) -> str:
+def cell(found: dict[str, Any] | None, key: str = "ms") -> str:
     """A median in milliseconds, or why there is none."""
     if not found:
         return "–"
     if "over" in found:
-        return f"> {found['over'] / 1e3:.0f} s"
+        return f"> {found['over'] / 1e3:.1f} s"
     if "error" in found:
         return "failed"
-    return f"{found['ms']:.2f}" if found["ms"] < 10 else f"{found['ms']:.0f}"
+    value = found[key]
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"

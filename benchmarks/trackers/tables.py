@@ -8,38 +8,50 @@ from typing import Any
 from benchmarks.trackers.accuracy import differences
 from benchmarks.trackers.speed import cell
 
-REFERENCES = ("framechain/tether+features", "framechain/tether")
+REFERENCES = tuple(
+    f"framechain/tether{features} (numpy){believed}"
+    for features in ("+features", "")
+    for believed in (" and believed", "")
+)
+"""The entry that others are subtracted from: the first of these that there is."""
 
 
-def table(results: Mapping[str, Any]) -> str:
-    """Tables of a results file of either kind."""
+def table(results: Mapping[str, Any], *, cpu: bool = False) -> str:
+    """Tables of a results file of either kind.
+
+    Args:
+        cpu: milliseconds of processor time, which others on the machine disturb less.
+    """
     rows = results["entries"]
-    if any("crowds" in row for row in rows.values()):
-        lines = _speed(results)
-    else:
-        lines = _accuracy(results)
+    lines = _speed(results, cpu) if any("crowds" in row for row in rows.values()) else _accuracy(results)
     machine = results["machine"]
     return "\n".join([*lines, "", f"{machine['cpu']}, one thread, Python {machine['python']}, {results['date']}.", ""])
 
 
-def _speed(results: Mapping[str, Any]) -> Iterator[str]:
+def _speed(results: Mapping[str, Any], cpu: bool) -> Iterator[str]:
     rows = results["entries"]
     sizes = sorted({size for row in rows.values() for size in row["crowds"]}, key=int)
-    yield "Milliseconds a frame (median), by people in the crowd; `mot`: MOTChallenge's public detections; "
+    key = "cpu" if cpu else "ms"
+    what = "Milliseconds of processor time a frame" if cpu else "Milliseconds a frame"
+    yield f"{what} (median), by people in the crowd; `mot`: MOTChallenge's public detections; "
     yield "16×25: sixteen cameras of 25 people, one tracker each, and all in one object."
     yield ""
     yield "| | " + " | ".join(["mot", *sizes, "16×25", "in one"]) + " |"
     yield "|---" * (len(sizes) + 4) + "|"
     for name, row in rows.items():
         stopped = False
-        cells = [cell(row.get("mot"))]
+        cells = [cell(row.get("mot"), key)]
         for size in sizes:
             found = row["crowds"].get(size)
-            cells.append("not tried" if found is None and stopped else cell(found))
+            cells.append("not tried" if found is None and stopped else cell(found, key))
             stopped = stopped or bool(found and ("over" in found or "error" in found))
         cameras = row.get("cameras", {})
-        cells += [cell(cameras.get("separate")), cell(cameras.get("together"))]
+        cells += [_camera(cameras, "separate", key), _camera(cameras, "together", key)]
         yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _camera(cameras: Mapping[str, Any], name: str, key: str) -> str:
+    return cell(cameras if "error" in cameras or "over" in cameras else cameras.get(name), key)
 
 
 def _accuracy(results: Mapping[str, Any]) -> Iterator[str]:
@@ -56,7 +68,7 @@ def _accuracy(results: Mapping[str, Any]) -> Iterator[str]:
     for name, row in results["entries"].items():
         if "error" in row:
             yield f"| {name} | {row['error']} | | | | | |"
-    reference = next((f"{name}{end}" for name in REFERENCES for end in ("",) if f"{name}{end}" in rows), None)
+    reference = next((name for name in REFERENCES if name in rows), None)
     if reference is None:
         return
     yield ""

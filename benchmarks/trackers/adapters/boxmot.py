@@ -18,7 +18,7 @@ _WITHOUT_IMAGE = {
     "boosttrack": {"use_cmc": False},
     "occluboost": {"use_cmc": False},
     "deepocsort": {"cmc_off": True},
-    "hybridsort": {"cmc_method": "none"},
+    "hybridsort": {"cmc_method": "sof"},  # has no way to switch it off; finds nothing to follow in a grey image
 }
 _DEEP = ("botsort", "boosttrack", "occluboost", "deepocsort", "hybridsort")
 _RATED = ("bytetrack", "botsort")
@@ -33,7 +33,7 @@ def make(name: str, rate: float, features: bool) -> Adapter:
         options["use_embeddings"] = features
     if name in _RATED:
         options["frame_rate"] = round(rate)
-    tracker = create_tracker(TrackerSpec(name, options=tuple(options.items()), backend=backend or "python"))
+    tracker = create_tracker(TrackerSpec(name, options=tuple(sorted(options.items())), backend=backend or "python"))
     return Adapter(tracker, wants_features=name == "strongsort")
 
 
