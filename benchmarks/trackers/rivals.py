@@ -82,8 +82,8 @@ PACKAGES = (
         venv="torch-based",
         torch=True,
         note="Python backend: the C++ one is compiled at first use and needs OpenCV's and Eigen's headers. strongsort "
-        "and hybridsort always want an image: a small grey one; strongsort wants features: one constant vector if there "
-        "are none.",
+        "and hybridsort always want an image, and compensate for its motion: a small grey one, without motion. "
+        "strongsort wants features: one constant vector if there are none.",
     ),
     Package(
         "ultralytics",
