@@ -25,6 +25,12 @@ _CERTAIN = 1.6
 """Standard errors that the common motion must be away from none."""
 
 
+def common_motions(predicted: Floats, tracks: Indices, found: Floats, detections: Indices, streams: int) -> Floats:
+    """(streams, 2) the common motion of each stream, given the number of each track's and each detection's."""
+    parts = ((predicted[tracks == stream], found[detections == stream]) for stream in range(streams))
+    return np.array([common_motion(*part) for part in parts]).reshape(streams, 2)
+
+
 def common_motion(predicted: Floats, found: Floats) -> Floats:
     """(2,) pixels by which all tracks together are away from where they were expected; zeros if they do not agree.
 

@@ -7,7 +7,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
+from trackers.compiled import kernels
+from trackers.observed import Features, Observed
 from trackers.registry import Registry, nearest
 from trackers.tracks import Tracks
-
-Features = ArrayLike | Callable[[NDArray[np.int64]], ArrayLike]
-"""(N, D) appearance vectors, or a callable that returns (len(rows), D) of them for given rows."""
-
 
 _FAR, _SMALL = 1e9, 1e-6
 """Coordinates and sides beyond which a box is none: their products and quotients would leave the numbers there are."""
@@ -121,44 +119,6 @@ def _documented(docstring: str) -> dict[str, str]:
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", docstring, re.MULTILINE)
     entries = re.split(r"^ {4}(\w+): ", section.group(1), flags=re.MULTILINE)[1:] if section else []
     return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Observed:
-    """The detections of one frame that can be used.
-
-    Attributes:
-        xyxy: (N, 4) float64, positive areas. scores: (N,) float64. class_ids: (N,) int64.
-        rows: (N,) int64, the row each had in the arguments of `update`.
-    """
-
-    xyxy: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    class_ids: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    _features: Features | None
-
-    def __len__(self) -> int:
-        return len(self.xyxy)
-
-    @property
-    def has_features(self) -> bool:
-        """Whether `features` can be asked."""
-        return self._features is not None
-
-    def features(self, which: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(len(which), D) float32 unit vectors of some of these detections.
-
-        Raises:
-            ValueError: the callable given to `update` returned something of another shape.
-        """
-        rows = self.rows[which]
-        given = self._features(rows) if callable(self._features) else np.asarray(self._features)[rows]
-        vectors = np.asarray(given, np.float32)
-        if vectors.ndim != 2 or len(vectors) != len(rows):
-            raise ValueError(f"features for {len(rows)} rows came as {vectors.shape}; they must be ({len(rows)}, D)")
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
 
 
 class Tracker(ABC):
@@ -283,12 +243,12 @@ class Tracker(ABC):
     def _usable(
         self, xyxy: ArrayLike, scores: ArrayLike | None, class_ids: ArrayLike | None, features: Features | None
     ) -> Observed:
-        boxes = np.asarray(xyxy, np.float64)
+        boxes = np.array(xyxy, np.float64, order="C")
         n = len(boxes)
         if n == 0:
             boxes = boxes.reshape(0, 4)
-        score = np.ones(n) if scores is None else np.asarray(scores, np.float64)
-        classes = np.zeros(n, np.int64) if class_ids is None else np.asarray(class_ids).astype(np.int64)
+        score = np.ones(n) if scores is None else np.array(scores, np.float64)
+        classes = np.zeros(n, np.int64) if class_ids is None else np.array(class_ids).astype(np.int64)
         if boxes.shape != (n, 4) or score.shape != (n,) or classes.shape != (n,):
             raise ValueError(
                 f"xyxy {boxes.shape}, scores {score.shape} and class_ids {classes.shape} must be (N, 4), (N,) and (N,)"
@@ -297,20 +257,14 @@ class Tracker(ABC):
             features = np.asarray(features)
             if features.ndim != 2 or len(features) != n:
                 raise ValueError(f"features {features.shape} must be (N, D) with N = {n}")
-        finite = (np.abs(boxes) <= _FAR).all(axis=1)  # False for NaN
-        solid = (boxes[:, 2:] >= boxes[:, :2] + _SMALL).all(axis=1)
-        sure = np.isfinite(score)
-        good = finite & solid & sure
         rows = np.arange(n)
-        if not good.all():
-            counts = {
-                "box not finite": np.count_nonzero(~finite),
-                "box empty": np.count_nonzero(finite & ~solid),
-                "score not finite": np.count_nonzero(finite & solid & ~sure),
-            }
+        wild, empty, unsure, outside = _unusable(boxes, score)
+        if wild or empty or unsure:
+            counts = {"box not finite": wild, "box empty": empty, "score not finite": unsure}
             self.ignored.update({reason: count for reason, count in counts.items() if count})
+            good = (np.abs(boxes) <= _FAR).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2] + _SMALL).all(axis=1)
+            good &= np.isfinite(score)
             boxes, score, classes, rows = boxes[good], score[good], classes[good], rows[good]
-        outside = int(np.count_nonzero((score < 0) | (score > 1)))
         if outside:
             self.clipped += outside
             score = np.clip(score, 0.0, 1.0)
@@ -318,7 +272,7 @@ class Tracker(ABC):
             self.ignored["too many"] += len(rows) - _MOST
             best = np.sort(np.argsort(-score, kind="stable")[:_MOST])
             boxes, score, classes, rows = boxes[best], score[best], classes[best], rows[best]
-        return Observed(boxes, score, classes, rows, features)
+        return Observed(boxes, score, classes, rows, np.zeros(len(rows), np.int64), (features,))
 
     def reset(self) -> None:
         """Forget all tracks, ids and the time: the next `update` is the first of a new sequence."""
@@ -341,6 +295,19 @@ class Tracker(ABC):
         self._now = state["now"]
         self.ignored = Counter(state["ignored"])
         self.clipped = state["clipped"]
+
+
+def _unusable(boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[int, int, int, int]:
+    """How many rows have a box that is not finite, else empty, else a score that is not finite, else outside 0..1."""
+    if fast := kernels():
+        counts: tuple[int, int, int, int] = fast.unusable(boxes, scores, _FAR, _SMALL)
+        return counts
+    finite = (np.abs(boxes) <= _FAR).all(axis=1)  # False for NaN
+    solid = (boxes[:, 2:] >= boxes[:, :2] + _SMALL).all(axis=1) & finite
+    sure = np.isfinite(scores) & solid
+    outside = sure & ((scores < 0) | (scores > 1))
+    left = [len(boxes), *(int(np.count_nonzero(rows)) for rows in (finite, solid, sure))]
+    return left[0] - left[1], left[1] - left[2], left[2] - left[3], int(np.count_nonzero(outside))
 
 
 def _unpacked(found: Any) -> tuple[NDArray[Any], ArrayLike | None, ArrayLike | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,11 @@ class Tracks:
         >>> Tracks()[:0].id
         array([], dtype=int64)
         """
-        return Tracks(**{f.name: getattr(self, f.name)[rows] for f in fields(self) if not f.name.startswith("_")})
+        return Tracks(**{name: getattr(self, name)[rows] for name in _COLUMNS})
+
+    def over(self, hidden: Tracks) -> Tracks:
+        """These rows, with the lost and tentative tracks that stand behind them."""
+        return replace(self, _hidden=hidden)
 
     def lost(self) -> Tracks:
         """Confirmed tracks that this frame did not show: predicted boxes, `det_index` -1."""
@@ -84,3 +88,6 @@ class Tracks:
     def tentative(self) -> Tracks:
         """Tracks seen in this frame but not trusted yet: `id` -1 unless the track was trusted before."""
         return Tracks() if self._hidden is None else self._hidden[self._hidden.det_index >= 0]
+
+
+_COLUMNS = tuple(column.name for column in fields(Tracks) if not column.name.startswith("_"))
