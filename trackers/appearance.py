@@ -167,6 +167,12 @@ class Averages(Looks):
         """Append tracks that have no vector yet."""
         self.append(np.zeros(len(cols), np.int64), np.zeros((len(cols), self.vector.shape[1]), np.float32))
 
+    def extend(self, other: Averages) -> None:
+        """Append all rows of another table."""
+        if not other.vector.shape[1]:
+            other.vector = np.zeros((len(other), self.vector.shape[1]), np.float32)
+        super().extend(other)
+
     def store(self, rows: Indices, vectors: Vectors, keep: float | Floats) -> None:
         """Mix a unit vector into the average of each track in `rows`, each at most once.
 

@@ -37,6 +37,10 @@ class Columns:
         for name, value in zip(self.columns, values, strict=True):
             setattr(self, name, np.concatenate((getattr(self, name), value)))
 
+    def extend(self, other: Self) -> None:
+        """Append all rows of another table."""
+        self.append(*(getattr(other, name) for name in self.columns))
+
     def keep(self, rows: Mask) -> None:
         """Drop the rows that are False in `rows`."""
         self.pick(rows.nonzero()[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from trackers.camera import ImageMotion
 from trackers.columns import Columns
 from trackers.compiled import kernels
 from trackers.matching import Matching
-from trackers.moment import Moment
+from trackers.moment import Moment, clock
 from trackers.motion import KalmanFilters, MotionModel
 from trackers.observed import Observed
 from trackers.occlusion import Occlusions
@@ -145,6 +146,30 @@ class KalmanTracker(Tracker):
         self._frames += when.active
         return self._advance(seen, when, frames)
 
+    def _rounds(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> list[Tracks]:
+        """One frame of the active streams, and what each shows; streams that are not active wait unchanged."""
+        asleep = ~np.asarray(when.active)[self._records.stream]
+        waiting = {name: table.take(asleep.nonzero()[0]) for name, table in self._tables.items()}
+        if asleep.any():
+            for table in self._tables.values():
+                table.pick((~asleep).nonzero()[0])
+        kept = self._round(seen, when, frames)
+        results = self._results(when)
+        self._keep(kept)
+        if asleep.any():
+            for name, table in self._tables.items():
+                table.extend(waiting[name])
+        return results
+
+    def _stream_begins(self, stream: int) -> None:
+        """Forget all that this stream showed; the next number makes room for one more."""
+        self._keep(self._records.stream != stream)
+        if stream == len(self._frames):
+            self._frames, self._last_id = np.append(self._frames, 0), np.append(self._last_id, 0)
+            self._cameras.append(ImageMotion(self._camera))
+        self._frames[stream] = self._last_id[stream] = 0
+        self._cameras[stream] = ImageMotion(self._camera)
+
     def _of_stream(self, values: NDArray[Any]) -> Any:
         """Values by stream as values by track; the one there is where there is one stream."""
         return values[0] if len(values) == 1 else values[self._records.stream]
@@ -242,7 +267,7 @@ class KalmanTracker(Tracker):
 
     def predict(self, timestamp: float) -> Tracks:
         """Where things are in a frame that no detector looked at, see `Tracker.predict`."""
-        now, dt = self._clock(timestamp)
+        now, dt = clock(self._now, timestamp, self._frame_period)
         r, ahead, when = self._records, self._motion.take(np.arange(len(self._records))), Moment(now, dt, False)
         ahead.predict(dt)
         shown = self._shown()
@@ -259,6 +284,19 @@ class KalmanTracker(Tracker):
         rows = shown.nonzero()[0]
         result = self._told(rows, self._boxes(rows), believed, when)
         return result.over(self._told(hidden, self._boxes(hidden), believed, when)) if len(hidden) else result
+
+    def _results(self, when: Moment) -> list[Tracks]:
+        """`_result` of every stream."""
+        stream, shown, believed = self._records.stream, self._shown(), self._believed(when)
+        hidden = ~shown & ((self._records.id > 0) | (self._records.det_index >= 0))
+        parts = []
+        for mask in (shown, hidden):
+            rows = mask.nonzero()[0]
+            rows = rows[np.argsort(stream[rows], kind="stable")]
+            told = self._told(rows, self._boxes(rows), believed, when)
+            bounds = np.searchsorted(stream[rows], np.arange(len(self._frames) + 1)).tolist()
+            parts.append([told[first:end] for first, end in pairwise(bounds)])
+        return [result.over(rest) if len(rest) else result for result, rest in zip(*parts, strict=True)]
 
     def _told(self, rows: Indices, boxes: Floats, believed: Mask, when: Moment, det_index: int | None = None) -> Tracks:
         """What is known of some tracks, at these boxes; with one `det_index` for all, if given."""

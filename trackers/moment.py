@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,3 +35,24 @@ class Moment:
         if isinstance(self.now, float):
             return self
         return Moment(*(np.asarray(getattr(self, name))[streams] for name in ("now", "dt", "first", "active")))
+
+
+def clock(before: float | None, timestamp: float | None, period: float) -> tuple[float, float]:
+    """The time of a frame and what has passed since the one before, in seconds.
+
+    Args:
+        before: time of the frame before; None if there was none. timestamp: None: `period` has passed.
+
+    Raises:
+        ValueError: no number, or a time before the last one.
+    """
+    if timestamp is None:
+        return (0.0, 0.0) if before is None else (before + period, period)
+    now = float(timestamp)
+    if not math.isfinite(now):
+        raise ValueError(f"timestamp must be a number of seconds, not {timestamp}")
+    if before is None:
+        return now, 0.0
+    if now < before:
+        raise ValueError(f"time goes backwards, from {before:.6g} s to {now:.6g} s; call reset() to start again")
+    return now, now - before

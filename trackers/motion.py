@@ -258,7 +258,8 @@ class KalmanFilters(Columns):
             dt: seconds, or (T,) for each.
         """
         if rows.any():
-            self.velocity[rows] *= 0.5 ** ((dt[rows, None] if isinstance(dt, np.ndarray) else dt) / half_life)
+            keep = np.exp2(-np.asarray(dt) / half_life)
+            self.velocity[rows] *= keep[rows, None] if keep.ndim else keep
 
     def warp(self, affine: Floats, rows: Indices | slice = slice(None)) -> None:
         """Move filters along with the picture.

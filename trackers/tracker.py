@@ -15,16 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
-from trackers.compiled import kernels
-from trackers.observed import Features, Observed
+from trackers.moment import clock
+from trackers.observed import Features, Observed, observe
 from trackers.registry import Registry, nearest
 from trackers.tracks import Tracks
-
-_FAR, _SMALL = 1e9, 1e-6
-"""Coordinates and sides beyond which a box is none: their products and quotients would leave the numbers there are."""
-
-_MOST = 10_000
-"""Detections of a frame that are used: more are a broken detector, and would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +195,10 @@ class Tracker(ABC):
         Raises:
             ValueError: arrays of different lengths, or a time before the last one.
         """
-        if not isinstance(xyxy, np.ndarray | list | tuple):
-            xyxy, scores, class_ids = _unpacked(xyxy)
-        seen = self._usable(xyxy, scores, class_ids, features)
-        now, dt = self._clock(timestamp)
+        seen = observe(xyxy, scores, class_ids, features)
+        now, dt = clock(self._now, timestamp, self._frame_period)
+        self.ignored.update(seen.ignored)
+        self.clipped += seen.clipped
         tracks = self._step(seen, now, dt, frame)
         self._now = now
         return tracks
@@ -228,52 +222,6 @@ class Tracker(ABC):
             ValueError: a time before the last one.
         """
 
-    def _clock(self, timestamp: float | None) -> tuple[float, float]:
-        if timestamp is None:
-            return (0.0, 0.0) if self._now is None else (self._now + self._frame_period, self._frame_period)
-        now = float(timestamp)
-        if not math.isfinite(now):
-            raise ValueError(f"timestamp must be a number of seconds, not {timestamp}")
-        if self._now is None:
-            return now, 0.0
-        if now < self._now:
-            raise ValueError(f"time goes backwards, from {self._now:.6g} s to {now:.6g} s; call reset() to start again")
-        return now, now - self._now
-
-    def _usable(
-        self, xyxy: ArrayLike, scores: ArrayLike | None, class_ids: ArrayLike | None, features: Features | None
-    ) -> Observed:
-        boxes = np.array(xyxy, np.float64, order="C")
-        n = len(boxes)
-        if n == 0:
-            boxes = boxes.reshape(0, 4)
-        score = np.ones(n) if scores is None else np.array(scores, np.float64)
-        classes = np.zeros(n, np.int64) if class_ids is None else np.array(class_ids).astype(np.int64)
-        if boxes.shape != (n, 4) or score.shape != (n,) or classes.shape != (n,):
-            raise ValueError(
-                f"xyxy {boxes.shape}, scores {score.shape} and class_ids {classes.shape} must be (N, 4), (N,) and (N,)"
-            )
-        if features is not None and not callable(features):
-            features = np.asarray(features)
-            if features.ndim != 2 or len(features) != n:
-                raise ValueError(f"features {features.shape} must be (N, D) with N = {n}")
-        rows = np.arange(n)
-        wild, empty, unsure, outside = _unusable(boxes, score)
-        if wild or empty or unsure:
-            counts = {"box not finite": wild, "box empty": empty, "score not finite": unsure}
-            self.ignored.update({reason: count for reason, count in counts.items() if count})
-            good = (np.abs(boxes) <= _FAR).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2] + _SMALL).all(axis=1)
-            good &= np.isfinite(score)
-            boxes, score, classes, rows = boxes[good], score[good], classes[good], rows[good]
-        if outside:
-            self.clipped += outside
-            score = np.clip(score, 0.0, 1.0)
-        if len(rows) > _MOST:
-            self.ignored["too many"] += len(rows) - _MOST
-            best = np.sort(np.argsort(-score, kind="stable")[:_MOST])
-            boxes, score, classes, rows = boxes[best], score[best], classes[best], rows[best]
-        return Observed(boxes, score, classes, rows, np.zeros(len(rows), np.int64), (features,))
-
     def reset(self) -> None:
         """Forget all tracks, ids and the time: the next `update` is the first of a new sequence."""
         self._now = None
@@ -295,36 +243,6 @@ class Tracker(ABC):
         self._now = state["now"]
         self.ignored = Counter(state["ignored"])
         self.clipped = state["clipped"]
-
-
-def _unusable(boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[int, int, int, int]:
-    """How many rows have a box that is not finite, else empty, else a score that is not finite, else outside 0..1."""
-    if fast := kernels():
-        counts: tuple[int, int, int, int] = fast.unusable(boxes, scores, _FAR, _SMALL)
-        return counts
-    finite = (np.abs(boxes) <= _FAR).all(axis=1)  # False for NaN
-    solid = (boxes[:, 2:] >= boxes[:, :2] + _SMALL).all(axis=1) & finite
-    sure = np.isfinite(scores) & solid
-    outside = sure & ((scores < 0) | (scores > 1))
-    left = [len(boxes), *(int(np.count_nonzero(rows)) for rows in (finite, solid, sure))]
-    return left[0] - left[1], left[1] - left[2], left[2] - left[3], int(np.count_nonzero(outside))
-
-
-def _unpacked(found: Any) -> tuple[NDArray[Any], ArrayLike | None, ArrayLike | None]:
-    """Boxes, scores and classes of a supervision.Detections or an Ultralytics Results, told apart by attributes."""
-    boxes = getattr(found, "boxes", None)
-    if boxes is not None and hasattr(boxes, "xyxy"):
-        return tuple(_numpy(getattr(boxes, field)) for field in ("xyxy", "conf", "cls"))  # type: ignore[return-value]
-    if hasattr(found, "xyxy") and hasattr(found, "confidence"):
-        return np.asarray(found.xyxy), found.confidence, found.class_id
-    raise ValueError(
-        f"update takes an (N, 4) array, a supervision.Detections or an Ultralytics Results, not {type(found).__name__}"
-    )
-
-
-def _numpy(tensor: Any) -> NDArray[Any]:
-    """An array or tensor on any device as an array."""
-    return np.asarray(tensor.cpu() if hasattr(tensor, "cpu") else tensor)
 
 
 registry: Registry[Tracker] = Registry("tracker", Tracker, "trackers", "framechain.trackers")  # type: ignore[type-abstract]
