@@ -273,8 +273,8 @@ class KalmanTracker(Tracker):
         shown = self._shown()
         parts = [rows.nonzero()[0] for rows in (shown, (r.id > 0) & ~shown)]
         boxes, believed = ahead.boxes(), self._believed(when)
-        moved, lost = (self._told(rows, boxes[rows], believed, when, -1) for rows in parts)
-        return moved.over(lost)
+        lost = self._told(parts[1], boxes[parts[1]], believed, when, -1)
+        return self._told(parts[0], boxes[parts[0]], believed, when, -1, lost)
 
     def _result(self, when: Moment) -> Tracks:
         """The rows this frame shows; the hidden rest is the tracks that are lost or tentative."""
@@ -282,8 +282,8 @@ class KalmanTracker(Tracker):
         shown, believed = self._shown(), self._believed(when)
         hidden = (~shown & ((r.id > 0) | (r.det_index >= 0))).nonzero()[0]
         rows = shown.nonzero()[0]
-        result = self._told(rows, self._boxes(rows), believed, when)
-        return result.over(self._told(hidden, self._boxes(hidden), believed, when)) if len(hidden) else result
+        behind = self._told(hidden, self._boxes(hidden), believed, when) if len(hidden) else None
+        return self._told(rows, self._boxes(rows), believed, when, hidden=behind)
 
     def _results(self, when: Moment) -> list[Tracks]:
         """`_result` of every stream."""
@@ -295,26 +295,38 @@ class KalmanTracker(Tracker):
             rows = rows[np.argsort(stream[rows], kind="stable")]
             told = self._told(rows, self._boxes(rows), believed, when)
             bounds = np.searchsorted(stream[rows], np.arange(len(self._frames) + 1)).tolist()
-            parts.append([told[first:end] for first, end in pairwise(bounds)])
-        return [result.over(rest) if len(rest) else result for result, rest in zip(*parts, strict=True)]
+            parts.append([(told, slice(first, end)) for first, end in pairwise(bounds)])
+        return [
+            told.part(mine, rest[theirs] if theirs.start < theirs.stop else None)
+            for (told, mine), (rest, theirs) in zip(*parts, strict=True)
+        ]
 
-    def _told(self, rows: Indices, boxes: Floats, believed: Mask, when: Moment, det_index: int | None = None) -> Tracks:
+    def _told(
+        self,
+        rows: Indices,
+        boxes: Floats,
+        believed: Mask,
+        when: Moment,
+        det_index: int | None = None,
+        hidden: Tracks | None = None,
+    ) -> Tracks:
         """What is known of some tracks, at these boxes; with one `det_index` for all, if given."""
         r, o = self._records, self._occlusions
-        now, covered = when.of(r.stream[rows]).now, o.covered[rows]
+        now, covered = when.of(r.stream.take(rows)).now, o.covered.take(rows)
         return Tracks(
-            r.id[rows],
+            r.id.take(rows),
             boxes,
-            r.score[rows],
-            r.class_id[rows],
-            r.det_index[rows] if det_index is None else np.full(len(rows), det_index),
-            now - r.born[rows],
-            now - r.seen[rows],
-            self._motion.velocity[rows, :2],
+            r.score.take(rows),
+            r.class_id.take(rows),
+            r.det_index.take(rows) if det_index is None else np.full(len(rows), det_index),
+            now - r.born.take(rows),
+            now - r.seen.take(rows),
+            self._motion.velocity[:, :2].take(rows, axis=0),
             covered,
-            o.by[rows],
-            np.where(covered, now - o.since[rows], 0.0),
-            believed[rows],
+            o.by.take(rows),
+            np.where(covered, now - o.since.take(rows), 0.0),
+            believed.take(rows),
+            hidden,
         )
 
     def reset(self) -> None:

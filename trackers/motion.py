@@ -204,15 +204,23 @@ class KalmanFilters(Columns):
         """A filter for each of (N, 4) boxes, at rest."""
         self.model = model
         self._positive = np.isin(np.arange(4), model.positive)
-        self.position = model.encode(np.zeros((0, 4)) if xyxy is None else xyxy)
-        self.velocity, self.pv = np.zeros_like(self.position), np.zeros_like(self.position)
-        self.pp, vv = model.initial_variance(self.position)
-        self.vv = vv * REFERENCE_RATE**2
+        self.position, self.velocity, self.pp, self.pv, self.vv = self._start(
+            np.zeros((0, 4)) if xyxy is None else xyxy
+        )
+
+    def _start(self, xyxy: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        rest, model = np.zeros((len(xyxy), 4)), self.model
+        if fast := kernels():
+            position, pp, vv = fast.start(xyxy, model.code, model.noise, model.grows_with, REFERENCE_RATE)
+        else:
+            position = model.encode(xyxy)
+            pp, vv = model.initial_variance(position)
+            vv *= REFERENCE_RATE**2
+        return position, rest, pp, rest.copy(), vv
 
     def grow(self, seen: Observed, cols: Indices, now: Floats) -> None:
         """Append filters at rest for the detections `cols`."""
-        new = KalmanFilters(self.model, seen.xyxy[cols])
-        self.append(new.position, new.velocity, new.pp, new.pv, new.vv)
+        self.append(*self._start(seen.xyxy[cols]))
 
     def boxes(self) -> Floats:
         """(T, 4) where the filters say that things are."""

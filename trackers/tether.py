@@ -9,8 +9,9 @@ import numpy as np
 
 from trackers.appearance import Galleries
 from trackers.association import assign, centre, contested, expand, iou_of_pairs, mutual_best, paired_height_iou
-from trackers.camera import common_motion, common_motions
+from trackers.camera import common_motions
 from trackers.columns import Columns
+from trackers.compiled import kernels
 from trackers.lifecycle import Floats, Indices, KalmanTracker, Mask, Picture
 from trackers.matching import Matching
 from trackers.moment import LATE, Moment
@@ -150,6 +151,10 @@ class Tether(KalmanTracker):
         self._lost_penalty = lost_penalty
         self._tentative_last = tentative_last
         self._solver = mutual_best if mutual else assign
+        self._weights = (
+            *(buffer, buffer_growth, height_weight, score_weight, faint_penalty, faint_overlap),
+            *(tentative_penalty, lost_penalty, low_score, _FAINT),
+        )
         self._camera_motion = camera_motion
         self._half_life = half_life
         self._score_trust = score_trust
@@ -208,12 +213,9 @@ class Tether(KalmanTracker):
 
     def _followed(self, predicted: Floats, witnesses: Mask, seen: Observed, high: Mask) -> Floats:
         """Move all tracks along with the camera."""
-        if len(self._frames) == 1:
-            shift = common_motion(predicted[witnesses], seen.xyxy[high])
-        else:
-            streams = self._records.stream
-            sides = (predicted[witnesses], streams[witnesses]), (seen.xyxy[high], seen.streams[high])
-            shift = common_motions(*sides[0], *sides[1], len(self._frames))[streams]
+        streams, found = self._records.stream, seen.streams[high]
+        sides = predicted[witnesses], streams[witnesses], seen.xyxy[high], found
+        shift = common_motions(*sides, len(self._frames))[streams]
         if not shift.any():
             return predicted
         self._motion.position[:, :2] += shift
@@ -224,8 +226,35 @@ class Tether(KalmanTracker):
     def _by_bids(
         self, matching: Matching, bidders: Mask, predicted: Floats, seen: Observed, high: Mask, missing: Floats
     ) -> None:
-        confirmed, since = self._records.id > 0, np.minimum(missing, 1.0)
+        limit = 1 - self._gate
+        rows, cols, cost = self._bids(matching, bidders, predicted, seen, high, missing, limit)
+        if seen.has_features:
+            asked = (contested(rows, cols) | (missing[rows] > LATE)).nonzero()[0]
+            likeness = self._galleries.likeness(rows[asked], seen, cols[asked], self._max_cosine)
+            cost[asked] -= self._appearance_weight * likeness
+        matching.take(rows, cols, cost, limit, self._solver)
+
+    def _bids(
+        self,
+        matching: Matching,
+        bidders: Mask,
+        predicted: Floats,
+        seen: Observed,
+        high: Mask,
+        missing: Floats,
+        limit: float,
+    ) -> tuple[Indices, Indices, Floats]:
+        """Pairs that cost less than the limit, or would if they looked alike: tracks, detections, costs."""
+        confirmed = self._records.id > 0
         tracks, found = matching.free(bidders, np.ones(len(seen), bool))
+        if seen.has_features:
+            limit += self._appearance_weight
+        if fast := kernels():
+            groups = matching.groups or (tracks[:0], found[:0])
+            sides = predicted, tracks, missing, confirmed, seen.xyxy, found, seen.scores, high, *groups
+            bids: tuple[Indices, Indices, Floats] = fast.bids(*sides, np.array([*self._weights, limit]))
+            return bids
+        since = np.minimum(missing, 1.0)
         grown = expand(predicted[tracks], (self._buffer + self._buffer_growth * since[tracks])[:, None])
         around = expand(seen.xyxy[found], self._buffer)
         i, j = matching.candidates(tracks, grown, found, around)
@@ -237,16 +266,10 @@ class Tether(KalmanTracker):
         if self._height_weight:
             overlap *= paired_height_iou(predicted[rows], seen.xyxy[cols]) ** self._height_weight
         cost = 1 - overlap * seen.scores[cols] ** self._score_weight + self._faint_penalty * faint
-        cost += self._tentative_penalty * ~confirmed[rows] + self._lost_penalty * since[rows]
-        limit = 1 - self._gate
-        possible = cost < (limit + self._appearance_weight if seen.has_features else limit)
-        possible &= ~faint | (overlap >= self._faint_overlap)
-        rows, cols, cost = rows[possible], cols[possible], cost[possible]
-        if seen.has_features:
-            asked = (contested(rows, cols) | (missing[rows] > LATE)).nonzero()[0]
-            likeness = self._galleries.likeness(rows[asked], seen, cols[asked], self._max_cosine)
-            cost[asked] -= self._appearance_weight * likeness
-        matching.take(rows, cols, cost, limit, self._solver)
+        cost += self._tentative_penalty * ~confirmed[rows]
+        cost += self._lost_penalty * since[rows]
+        possible = (cost < limit) & (~faint | (overlap >= self._faint_overlap))
+        return rows[possible], cols[possible], cost[possible]
 
     def _by_corridor(
         self, matching: Matching, predicted: Floats, seen: Observed, high: Mask, lost: Mask, missing: Floats

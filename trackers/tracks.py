@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -68,11 +68,11 @@ class Tracks:
         >>> Tracks()[:0].id
         array([], dtype=int64)
         """
-        return Tracks(**{name: getattr(self, name)[rows] for name in _COLUMNS})
+        return self.part(rows, None)
 
-    def over(self, hidden: Tracks) -> Tracks:
-        """These rows, with the lost and tentative tracks that stand behind them."""
-        return replace(self, _hidden=hidden)
+    def part(self, rows: NDArray[np.bool_] | NDArray[np.int64] | slice, hidden: Tracks | None) -> Tracks:
+        """The given rows, with these lost and tentative tracks behind them."""
+        return Tracks(**{name: getattr(self, name)[rows] for name in _COLUMNS}, _hidden=hidden)
 
     def lost(self) -> Tracks:
         """Confirmed tracks that this frame did not show: predicted boxes, `det_index` -1."""

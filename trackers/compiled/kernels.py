@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-_DENSE = 1 << 14
+_DENSE = 1 << 11
 """Up to so many pairs all are looked at; beyond, those of neighbouring cells of a grid."""
 
 
@@ -111,6 +111,20 @@ def predict(
             vv[t, k] += (n * rate**2) * noise_v
 
 
+@_compiled("UniTuple(f8[:,::1], 3)(f8[:,::1], i8, f8[:,:,::1], i8[::1], f8)")
+def start(boxes: Floats, model: int, noise: Floats, grows_with: Indices, rate: float) -> tuple[Floats, Floats, Floats]:
+    """Position, pp and vv of new filters."""
+    position = encode(boxes, model)
+    pp, vv = np.empty_like(position), np.empty_like(position)
+    for n in range(len(boxes)):
+        for k in range(4):
+            size = position[n, grows_with[k]]
+            scaled_p, scaled_v = size * noise[3, 1, k], size * noise[4, 1, k]
+            pp[n, k] = scaled_p * scaled_p + noise[3, 0, k]
+            vv[n, k] = (scaled_v * scaled_v + noise[4, 0, k]) * rate**2
+    return position, pp, vv
+
+
 @_compiled(
     "void(f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], i8[::1], f8[:,::1], i8[::1], i8, f8[:,:,::1],"
     " i8[::1], f8[::1])"
@@ -198,11 +212,6 @@ def hit(
         streak[t] += 1
 
 
-@_compiled("b1(f8[:,::1], i8, f8[:,::1], i8)")
-def _touch(a: Floats, i: int, b: Floats, j: int) -> bool:
-    return bool(a[i, 0] <= b[j, 2] and b[j, 0] <= a[i, 2] and a[i, 1] <= b[j, 3] and b[j, 1] <= a[i, 3])
-
-
 @_compiled("i8[::1](i8[::1], i8)")
 def _more(array: Indices, used: int) -> Indices:
     """The array with twice the room, if it is full."""
@@ -221,8 +230,11 @@ def overlapping(a: Floats, b: Floats, group_a: Indices, group_b: Indices) -> tup
     grouped = len(group_a) > 0
     if len(a) * len(b) <= _DENSE:
         for i in range(len(a)):
+            x1, y1, x2, y2 = a[i]
             for j in range(len(b)):
-                if _touch(a, i, b, j) and not (grouped and group_a[i] != group_b[j]):
+                if b[j, 0] <= x2 and b[j, 2] >= x1 and b[j, 1] <= y2 and b[j, 3] >= y1:
+                    if grouped and group_a[i] != group_b[j]:
+                        continue
                     rows, cols = _more(rows, used), _more(cols, used)
                     rows[used], cols[used] = i, j
                     used += 1
@@ -248,11 +260,12 @@ def overlapping(a: Floats, b: Floats, group_a: Indices, group_b: Indices) -> tup
         filled[cell[j]] += 1
     for i in range(len(a)):
         begin = used
+        x1, y1, x2, y2 = a[i]
         # one cell more on every side than arithmetic says, for its rounding
-        x_low = max((a[i, 0] - widest - left) / cell_w - 1e-6, 0.0)
-        x_high = min((a[i, 2] - left) / cell_w + 1e-6, across - 1.0)
-        y_low = max((a[i, 1] - tallest - top) / cell_h - 1e-6, 0.0)
-        y_high = min((a[i, 3] - top) / cell_h + 1e-6, down - 1.0)
+        x_low = max((x1 - widest - left) / cell_w - 1e-6, 0.0)
+        x_high = min((x2 - left) / cell_w + 1e-6, across - 1.0)
+        y_low = max((y1 - tallest - top) / cell_h - 1e-6, 0.0)
+        y_high = min((y2 - top) / cell_h + 1e-6, down - 1.0)
         if x_high < 0 or y_high < 0 or x_low > x_high + 1 or y_low > y_high + 1:
             continue
         for y in range(int(y_low), int(y_high) + 1):
@@ -260,7 +273,9 @@ def overlapping(a: Floats, b: Floats, group_a: Indices, group_b: Indices) -> tup
                 start[y * across + min(int(x_low), across)], start[y * across + min(int(x_high), across - 1) + 1]
             ):
                 j = members[place]
-                if _touch(a, i, b, j) and not (grouped and group_a[i] != group_b[j]):
+                if b[j, 0] <= x2 and b[j, 2] >= x1 and b[j, 1] <= y2 and b[j, 3] >= y1:
+                    if grouped and group_a[i] != group_b[j]:
+                        continue
                     rows, cols = _more(rows, used), _more(cols, used)
                     rows[used] = i
                     spot = used
@@ -456,3 +471,114 @@ def covered(
         is_covered[i] = total[i] > share_needed
         if not is_covered[i]:
             by[i] = -1
+
+
+@_compiled("void(f8[::1], f8, f8[::1])")
+def _expand(box: Floats, ratio: float, out: Floats) -> None:
+    margin_x, margin_y = (box[2] - box[0]) * ratio, (box[3] - box[1]) * ratio
+    out[0], out[1], out[2], out[3] = box[0] - margin_x, box[1] - margin_y, box[2] + margin_x, box[3] + margin_y
+
+
+@_compiled(
+    "Tuple((i8[::1], i8[::1], f8[::1]))(f8[:,::1], i8[::1], f8[::1], b1[::1], f8[:,::1], i8[::1], f8[::1], b1[::1],"
+    " i8[::1], i8[::1], f8[::1])"
+)
+def bids(
+    predicted: Floats,
+    tracks: Indices,
+    missing: Floats,
+    confirmed: Mask,
+    boxes: Floats,
+    found: Indices,
+    scores: Floats,
+    high: Mask,
+    track_groups: Indices,
+    found_groups: Indices,
+    weights: Floats,
+) -> tuple[Indices, Indices, Floats]:
+    """Pairs of tracks and detections that may be matched, and their costs; see `trackers.tether.Tether._bids`."""
+    buffer, growth, height_weight, score_weight, faint_penalty, faint_overlap = weights[:6]
+    tentative_penalty, lost_penalty, low_score, faint_for, limit = weights[6:]
+    grown, around = np.empty((len(tracks), 4)), np.empty((len(found), 4))
+    for i in range(len(tracks)):
+        box, ratio = predicted[tracks[i]], buffer + growth * min(missing[tracks[i]], 1.0)
+        _expand(box, ratio, grown[i])
+    for j in range(len(found)):
+        _expand(boxes[found[j]], buffer, around[j])
+    if len(track_groups):
+        track_groups, found_groups = track_groups[tracks], found_groups[found]
+    rows, cols = overlapping(grown, around, track_groups, found_groups)
+    costs, used = np.empty(len(rows)), 0
+    for p in range(len(rows)):
+        t, n = tracks[rows[p]], found[cols[p]]
+        faint = not high[n]
+        if faint and not (confirmed[t] and missing[t] < faint_for and scores[n] >= low_score):
+            continue
+        overlap = _iou(grown, rows[p], around, cols[p])
+        if height_weight:
+            shared = min(predicted[t, 3], boxes[n, 3]) - max(predicted[t, 1], boxes[n, 1])
+            both = max(predicted[t, 3], boxes[n, 3]) - min(predicted[t, 1], boxes[n, 1])
+            overlap *= (max(shared, 0.0) / both) ** height_weight
+        cost = 1 - overlap * scores[n] ** score_weight
+        if faint:
+            cost += faint_penalty
+        if not confirmed[t]:
+            cost += tentative_penalty
+        cost += lost_penalty * min(missing[t], 1.0)
+        if cost < limit and not (faint and overlap < faint_overlap):
+            rows[used], cols[used], costs[used] = t, n, cost
+            used += 1
+    return rows[:used].copy(), cols[:used].copy(), costs[:used].copy()
+
+
+@_compiled("f8[:,::1](f8[:,::1], i8[::1], f8[:,::1], i8[::1], i8, f8[::1])")
+def common_motions(
+    predicted: Floats, tracks: Indices, found: Floats, detections: Indices, streams: int, constants: Floats
+) -> Floats:
+    """What all tracks of a stream are away from where they were expected; see `trackers.camera.common_motions`."""
+    near, rival, least_overlap, least, certain = constants
+    shift = np.zeros((streams, 2))
+    moved, mine, around = np.empty_like(predicted), np.empty_like(predicted), np.empty_like(found)
+    for j in range(len(found)):
+        _expand(found[j], near, around[j])
+    for _ in range(2):
+        for i in range(len(predicted)):
+            moved[i, :2] = predicted[i, :2] + shift[tracks[i]]
+            moved[i, 2:] = predicted[i, 2:] + shift[tracks[i]]
+            _expand(moved[i], near, mine[i])
+        rows, cols = overlapping(mine, around, tracks, detections)
+        overlap = iou_of_pairs(mine, rows, around, cols)
+        first, second = np.full(len(predicted), -1.0), np.zeros(len(predicted))
+        best, top = np.full(len(predicted), -1), np.zeros(len(found))
+        for p in range(len(rows)):
+            i, j = rows[p], cols[p]
+            if overlap[p] > first[i]:
+                if best[i] >= 0:
+                    second[i] = first[i]
+                first[i], best[i] = overlap[p], j
+            elif overlap[p] > second[i]:
+                second[i] = overlap[p]
+            top[j] = max(top[j], overlap[p])
+        sure = np.zeros(len(predicted), np.bool_)
+        for i in range(len(predicted)):
+            if best[i] >= 0:
+                sure[i] = second[i] < rival * first[i] and first[i] == top[best[i]] and first[i] > least_overlap
+        for stream in range(streams):
+            who = (sure & (tracks == stream)).nonzero()[0]
+            if len(who) < least:
+                continue
+            tall = np.empty(len(who))
+            for n in range(len(who)):
+                tall[n] = predicted[who[n], 3] - predicted[who[n], 1]
+            height = np.median(tall)
+            for axis in range(2):
+                apart = np.empty(len(who))
+                for n in range(len(who)):
+                    i, j = who[n], best[who[n]]
+                    theirs = found[j, axis] + found[j, axis + 2]
+                    apart[n] = (theirs - predicted[i, axis] - predicted[i, axis + 2]) / 2 - shift[stream, axis]
+                middle = np.median(apart)
+                error = 1.25 * (1.4826 * np.median(np.abs(apart - middle))) / len(who) ** 0.5
+                if abs(middle) > certain * (error + 1e-3 * height):
+                    shift[stream, axis] += middle
+    return shift
