@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from trackers.bytetrack import ByteTrack as ByteTrack
     from trackers.deepocsort import DeepOCSORT as DeepOCSORT
     from trackers.deepsort import DeepSORT as DeepSORT
+    from trackers.multistream import MultiStreamTracker as MultiStreamTracker
+    from trackers.multistream import View as View
     from trackers.ocsort import OCSORT as OCSORT
     from trackers.sort import SORT as SORT
     from trackers.strongsort import StrongSORT as StrongSORT
@@ -24,12 +26,14 @@ _HOME = {
     "ByteTrack": "trackers.bytetrack",
     "DeepOCSORT": "trackers.deepocsort",
     "DeepSORT": "trackers.deepsort",
+    "MultiStreamTracker": "trackers.multistream",
     "OCSORT": "trackers.ocsort",
     "SORT": "trackers.sort",
     "StrongSORT": "trackers.strongsort",
     "Tether": "trackers.tether",
     "Tracker": "trackers.tracker",
     "Tracks": "trackers.tracks",
+    "View": "trackers.multistream",
     "available": "trackers.tracker",
     "create": "trackers.tracker",
 }
@@ -40,10 +44,12 @@ __all__ = [
     "ByteTrack",
     "DeepOCSORT",
     "DeepSORT",
+    "MultiStreamTracker",
     "StrongSORT",
     "Tether",
     "Tracker",
     "Tracks",
+    "View",
     "available",
     "create",
 ]

@@ -1,53 +1,111 @@
-"""Appearance galleries: the last vectors of every track, and cosine distances to them."""
+"""Appearance: what every track looked like, and cosine distances to what detections look like."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackers.columns import Columns
-from trackers.tracker import Observed
+from trackers.moment import LATE
+from trackers.observed import Observed
 
 Indices = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]
 
 
 _AT_ONCE = 256
 """Pairs compared in one operation: their galleries of 16 x 512 numbers take 8 MiB."""
 
 
-@dataclass(init=False)
-class Galleries(Columns):
+class Looks(Columns):
+    """Base of what is kept of the appearance of each track.
+
+    Attributes:
+        count: (T,) vectors stored so far.
+    """
+
+    count: Indices
+
+    def distance(self, rows: Indices, seen: Observed, cols: Indices) -> Floats:
+        """(P,) cosine distance, in 0..2, between track rows[p] and detection cols[p]; NaN if nothing is stored."""
+        known = (self.count[rows] > 0).nonzero()[0]
+        out = np.full(len(rows), np.nan)
+        if len(known):
+            wanted, position = np.unique(cols[known], return_inverse=True)
+            out[known] = self._distance(rows[known], position, seen.features(wanted))
+        return out
+
+    def likeness(self, rows: Indices, seen: Observed, cols: Indices, max_cosine: float) -> Floats:
+        """(P,) 1 for the same look, 0 at a distance of `max_cosine` or where nothing is stored, down to -1."""
+        return np.nan_to_num(np.clip(1 - self.distance(rows, seen, cols) / max_cosine, -1, 1))
+
+    @abstractmethod
+    def _distance(self, rows: Indices, cols: Indices, vectors: Vectors) -> Floats:
+        """(P,) distance between track rows[p], of which something is stored, and vectors[cols[p]]."""
+
+
+class Galleries(Looks):
     """For each track the last `budget` appearance vectors (Wojke et al. 2017, section 2.2).
 
     The vectors are in a pool that births and deaths do not move: copying 16 x 512 numbers of every track whenever
     one comes or goes would cost more than the rest of the tracker.
 
     Attributes:
-        slot: (T,) place of a track's vectors in the pool; -1 before its first one.
         count: (T,) how many were ever stored; the next one replaces number `count % budget`.
+        slot: (T,) place of a track's vectors in the pool; -1 before its first one.
         stored: (T,) seconds, when the last one was; -inf if none was.
     """
 
-    slot: Indices
     count: Indices
-    stored: NDArray[np.float64]
+    slot: Indices
+    stored: Floats
 
-    def __init__(self, tracks: int, budget: int) -> None:
-        self.slot = np.full(tracks, -1)
-        self.count = np.zeros(tracks, np.int64)
-        self.stored = np.full(tracks, -np.inf)
+    def __init__(self, budget: int, period: float) -> None:
+        """So many vectors of each track, and so many seconds between two of them."""
+        self._period = period
+        self.count, self.slot, self.stored = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
         self._pool = np.zeros((0, budget, 0), np.float32)
+        self._free = np.zeros(0, np.int64)
 
-    def store(self, rows: Indices, vectors: NDArray[np.float32], now: float) -> None:
+    def grow(self, seen: Observed, cols: Indices, now: Floats) -> None:
+        """Append empty galleries."""
+        self.append(np.zeros(len(cols), np.int64), np.full(len(cols), -1), np.full(len(cols), -np.inf))
+
+    def keep(self, rows: NDArray[np.bool_]) -> None:
+        """Drop the rows that are False in `rows`; their room in the pool is free again."""
+        left = self.slot[~rows]
+        self._free = np.concatenate((self._free, left[left >= 0]))
+        super().keep(rows)
+
+    def remember(self, rows: Indices, seen: Observed, cols: Indices, now: float | Floats) -> None:
+        """Store the looks of detections `cols` in the galleries of tracks `rows` for which it is time.
+
+        Args:
+            now: seconds, or (len(rows),).
+        """
+        due = now - self.stored[rows] >= self._period - LATE
+        if due.any():
+            self.store(rows[due], seen.features(cols[due]), now[due] if isinstance(now, np.ndarray) else now)
+
+    def store(self, rows: Indices, vectors: Vectors, now: float | Floats) -> None:
         """Add one vector to the gallery of each track in `rows`, each at most once; the oldest one makes room.
+
+        Vectors that are not finite are left out: they would spoil every later comparison.
+
+        Args:
+            now: seconds, or (len(rows),).
 
         Raises:
             ValueError: vectors of another length than before.
         """
+        sound = np.isfinite(vectors).all(axis=1)
+        if not sound.all():
+            rows, vectors, now = rows[sound], vectors[sound], now[sound] if isinstance(now, np.ndarray) else now
         self._settle(rows[self.slot[rows] < 0], vectors.shape[1])
         self._pool[self.slot[rows], self.count[rows] % self._pool.shape[1]] = vectors
         self.count[rows] += 1
@@ -60,19 +118,18 @@ class Galleries(Columns):
             have = size
         if have != size:
             raise ValueError(f"features have {size} numbers each; those of earlier frames had {have}")
-        free = np.setdiff1d(np.arange(slots), self.slot)
-        if len(free) < len(rows):
+        if len(self._free) < len(rows):
             grown = np.zeros((max(2 * slots, slots + len(rows)), budget, size), np.float32)
             if slots:
                 grown[:slots] = self._pool
-            free = np.concatenate([free, np.arange(slots, len(grown))])
+            self._free = np.concatenate((self._free, np.arange(slots, len(grown))))
             self._pool = grown
-        self.slot[rows] = free[: len(rows)]
+        self.slot[rows], self._free = self._free[: len(rows)], self._free[len(rows) :]
 
-    def distance(self, rows: Indices, cols: Indices, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(P,) smallest cosine distance, in 0..2, between vectors[cols[p]] and the gallery of track rows[p].
+    def _distance(self, rows: Indices, cols: Indices, vectors: Vectors) -> Floats:
+        """The smallest distance to any vector of the gallery.
 
-        Pair by pair: of all tracks and detections of a crowd only few are neighbours. The galleries must not be empty.
+        Pair by pair: of all tracks and detections of a crowd only few are neighbours.
         """
         nearest = np.empty(len(rows))
         stored = np.arange(self._pool.shape[1])
@@ -85,44 +142,48 @@ class Galleries(Columns):
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """A copy of every column by name, and of the vectors."""
-        return {**super().state_dict(), "pool": self._pool.copy()}
+        return {**super().state_dict(), "pool": self._pool.copy(), "free": self._free.copy()}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `state_dict` returned."""
         super().load_state_dict(state)
-        self._pool = np.array(state["pool"])
+        self._pool, self._free = np.array(state["pool"]), np.array(state["free"])
 
 
-@dataclass(init=False)
-class Averages(Columns):
+class Averages(Looks):
     """For each track one appearance vector, an exponential moving average (Du et al. 2021, StrongSORT).
 
     Attributes:
-        vector: (T, D) float32 unit vectors; D is 0 before the first is stored. count: (T,) how many were stored.
+        count: (T,) how many were stored. vector: (T, D) float32 unit vectors; D is 0 before the first is stored.
     """
 
-    vector: NDArray[np.float32]
     count: Indices
+    vector: Vectors
 
-    def __init__(self, tracks: int) -> None:
-        self.vector = np.zeros((tracks, 0), np.float32)
-        self.count = np.zeros(tracks, np.int64)
+    def __init__(self) -> None:
+        self.count, self.vector = np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
+
+    def grow(self, seen: Observed, cols: Indices, now: Floats) -> None:
+        """Append tracks that have no vector yet."""
+        self.append(np.zeros(len(cols), np.int64), np.zeros((len(cols), self.vector.shape[1]), np.float32))
 
     def extend(self, other: Averages) -> None:
-        """Append tracks that have no vector yet."""
-        empty = np.zeros((len(other), self.vector.shape[1]), np.float32)
-        self.vector = np.concatenate([self.vector, empty])
-        self.count = np.concatenate([self.count, other.count])
+        """Append all rows of another table."""
+        if not other.vector.shape[1]:
+            other.vector = np.zeros((len(other), self.vector.shape[1]), np.float32)
+        super().extend(other)
 
-    def store(self, rows: Indices, vectors: NDArray[np.float32], keep: float | NDArray[np.float64]) -> None:
+    def store(self, rows: Indices, vectors: Vectors, keep: float | Floats) -> None:
         """Mix a unit vector into the average of each track in `rows`, each at most once.
 
         Args:
-            keep: share of the old average that stays, (R,) or one for all.
+            keep: share of the old average that stays, (len(rows),) or one for all.
 
         Raises:
             ValueError: vectors of another length than before.
         """
+        if not len(rows):
+            return
         if not self.vector.shape[1]:
             self.vector = np.zeros((len(self.vector), vectors.shape[1]), np.float32)
         if self.vector.shape[1] != vectors.shape[1]:
@@ -135,40 +196,5 @@ class Averages(Columns):
         self.vector[rows] = mixed / np.where(length > 0, length, 1)
         self.count[rows] += 1
 
-    def distance(self, rows: Indices, cols: Indices, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(P,) cosine distance, in 0..2, between vectors[cols[p]] and the average of track rows[p]."""
+    def _distance(self, rows: Indices, cols: Indices, vectors: Vectors) -> Floats:
         return np.asarray(1.0 - np.einsum("pd,pd->p", self.vector[rows], vectors[cols]), np.float64)
-
-
-class Vectors:
-    """The appearance vectors of one frame's detections, fetched when first needed and never twice."""
-
-    def __init__(self, seen: Observed) -> None:
-        self._seen = seen
-        self._at = np.full(len(seen), -1)
-        self._fetched: NDArray[np.float32] | None = None
-
-    def of(self, cols: Indices) -> NDArray[np.float32]:
-        """(len(cols), D) vectors of some detections."""
-        missing = np.unique(cols[self._at[cols] < 0])
-        if len(missing):
-            new = self._seen.features(missing)
-            old = new[:0] if self._fetched is None else self._fetched
-            self._at[missing] = len(old) + np.arange(len(new))
-            self._fetched = np.concatenate([old, new])
-        if self._fetched is None:
-            return np.zeros((0, 0), np.float32)
-        return np.asarray(self._fetched[self._at[cols]])
-
-    def of_rows(self, rows: Indices) -> NDArray[np.float32]:
-        """The same by the rows that the detections had in the arguments of `update`."""
-        return self.of(np.searchsorted(self._seen.rows, rows))
-
-    def distance(self, galleries: Galleries | Averages, rows: Indices, cols: Indices) -> NDArray[np.float64]:
-        """(P,) cosine distance between detection cols[p] and the gallery of track rows[p]; NaN if that is empty."""
-        known = (galleries.count[rows] > 0).nonzero()[0]
-        out = np.full(len(rows), np.nan)
-        if len(known):
-            wanted, position = np.unique(cols[known], return_inverse=True)
-            out[known] = galleries.distance(rows[known], position, self.of(wanted))
-        return out

@@ -9,11 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from trackers.compiled import kernels
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _DENSE = 4096
 """Up to so many cells one array operation over all of them beats sorting and splitting (measured, NumPy 2.4)."""
+
+_TOGETHER = 80
+"""Tracks and detections of a part: solving small problems one by one costs more than solving them together."""
+
+_NONE = np.zeros(0, np.int64)
 
 
 def area(xyxy: Floats) -> Floats:
@@ -26,31 +33,101 @@ def area(xyxy: Floats) -> Floats:
     return np.asarray(side[:, 0] * side[:, 1])
 
 
-def overlapping(a: Floats, b: Floats) -> tuple[Indices, Indices]:
+def _plain(xyxy: Floats) -> Floats:
+    """The same in the one layout that compiled loops take."""
+    flags = xyxy.flags
+    return xyxy if flags.c_contiguous and flags.writeable else np.array(xyxy, order="C")
+
+
+def centre(xyxy: Floats) -> Floats:
+    """(N, 2) centres of (N, 4) boxes.
+
+    >>> centre(np.array([[0.0, 0.0, 2.0, 3.0]]))
+    array([[1. , 1.5]])
+    """
+    return np.asarray((xyxy[:, :2] + xyxy[:, 2:]) / 2)
+
+
+def lead(group: Indices, value: Floats) -> Floats:
+    """(P,) for each pair that has the largest value of its group, by how much; 0 for the others, and for one alone.
+
+    >>> lead(np.array([0, 0, 1]), np.array([5.0, 3.0, 4.0]))
+    array([2., 0., 0.])
+    """
+    order = np.lexsort((-value, group))
+    first = np.ones(len(order), bool)
+    first[1:] = group[order[1:]] != group[order[:-1]]
+    out = np.zeros(len(order))
+    second = first[:-1] & ~first[1:]
+    out[order[:-1][second]] = value[order[:-1][second]] - value[order[1:][second]]
+    return out
+
+
+def contested(rows: Indices, cols: Indices) -> NDArray[np.bool_]:
+    """(P,) pairs whose row or column stands in another pair as well.
+
+    >>> contested(np.array([0, 0, 1]), np.array([0, 1, 2]))
+    array([ True,  True, False])
+    """
+    if not len(rows):
+        return np.zeros(0, bool)
+    return np.asarray((np.bincount(rows)[rows] > 1) | (np.bincount(cols)[cols] > 1))
+
+
+def overlapping(a: Floats, b: Floats, groups: tuple[Indices, Indices] | None = None) -> tuple[Indices, Indices]:
     """Index pairs (i, j) for which box a[i] and box b[j] overlap or touch, ordered by i, then j.
 
     Args:
         a: (N, 4) boxes xyxy. b: (M, 4) boxes xyxy; zero width or height is allowed, so points are too.
+        groups: (N,) and (M,) whole numbers, equal for what may be paired; without, all may.
     """
     if not len(a) or not len(b):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return _NONE, _NONE
+    if fast := kernels():
+        found: tuple[Indices, Indices] = fast.overlapping(_plain(a), _plain(b), *(groups or (_NONE, _NONE)))
+        return found
     if len(a) * len(b) <= _DENSE:
-        hit = (a[:, None, :2] <= b[None, :, 2:]) & (b[None, :, :2] <= a[:, None, 2:])
-        rows, cols = (hit[..., 0] & hit[..., 1]).nonzero()
+        near = (a[:, None, :2] <= b[None, :, 2:]) & (b[None, :, :2] <= a[:, None, 2:])
+        hit = near[..., 0] & near[..., 1]
+        if groups is not None:
+            hit &= groups[0][:, None] == groups[1]
+        rows, cols = hit.nonzero()
         return rows, cols
-    # b sorted by left edge: those that can reach a[i] are one stretch, as none is wider than the widest
-    order = np.argsort(b[:, 0], kind="stable")
-    left = b[order, 0]
-    first = np.searchsorted(left, a[:, 0] - (b[:, 2] - b[:, 0]).max(), side="left")
-    count = np.maximum(np.searchsorted(left, a[:, 2], side="right") - first, 0)
+    # b sorted by left edge, group by group: those that can reach a[i] are one stretch, as none is wider than the widest
+    low, widest = b[:, 0], (b[:, 2] - b[:, 0]).max()
+    reach = np.stack([a[:, 0] - widest, a[:, 2]])
+    if groups is not None:
+        index = np.unique(np.concatenate(groups), return_inverse=True)[1]
+        start = min(low.min(), reach[0].min())
+        aside = index * (1.001 * (max(low.max(), reach[1].max()) - start) + 1)  # each group beside the last
+        slack = 1e-9 * (abs(start) + aside.max())  # for the rounding
+        low, reach = low + aside[len(a) :], reach + aside[: len(a)] + np.array([[-slack], [slack]])
+    order = np.argsort(low, kind="stable")
+    left = low[order]
+    first = np.searchsorted(left, reach[0], side="left")
+    count = np.maximum(np.searchsorted(left, reach[1], side="right") - first, 0)
     rows = np.repeat(np.arange(len(a)), count)
     cols = order[np.arange(len(rows)) + np.repeat(first - (np.cumsum(count) - count), count)]
     mine, other = a[rows], b[cols]
-    hit = (mine[:, :2] <= other[:, 2:]) & (other[:, :2] <= mine[:, 2:])
-    touch = hit[:, 0] & hit[:, 1]
+    near = (mine[:, :2] <= other[:, 2:]) & (other[:, :2] <= mine[:, 2:])
+    touch = near[:, 0] & near[:, 1]
+    if groups is not None:
+        touch &= groups[0][rows] == groups[1][cols]
     rows, cols = rows[touch], cols[touch]
     order = np.lexsort((cols, rows))
     return rows[order], cols[order]
+
+
+def iou_of_pairs(a: Floats, rows: Indices, b: Floats, cols: Indices) -> Floats:
+    """(P,) intersection over union of box a[rows[p]] with box b[cols[p]].
+
+    >>> iou_of_pairs(np.array([[0.0, 0.0, 2.0, 2.0]]), np.array([0]), np.array([[1.0, 0.0, 3.0, 2.0]]), np.array([0]))
+    array([0.33333333])
+    """
+    if fast := kernels():
+        found: Floats = fast.iou_of_pairs(_plain(a), rows, _plain(b), cols)
+        return found
+    return paired_iou(a[rows], b[cols])
 
 
 def paired_iou(a: Floats, b: Floats) -> Floats:
@@ -137,6 +214,9 @@ def assign(rows: Indices, cols: Indices, cost: Floats, unmatched: float) -> Indi
     Returns:
         positions within `rows` and `cols` of the chosen pairs, ascending.
     """
+    if fast := kernels():
+        best: Indices = fast.assign(rows, cols, cost, unmatched)
+        return best
     worth = cost < unmatched
     candidates = np.arange(len(rows)) if worth.all() else worth.nonzero()[0]
     if not len(candidates):
@@ -174,7 +254,7 @@ def mutual_best(rows: Indices, cols: Indices, cost: Floats, unmatched: float) ->
 
 
 def _groups(rows: Indices, cols: Indices, tangled: Indices) -> list[Indices]:
-    """Pairs split into groups that share neither rows nor columns; one where splitting does not pay."""
+    """Pairs split into parts that share neither rows nor columns, each about as large as pays to solve at once."""
     r, c = np.unique(rows[tangled], return_inverse=True)[1], np.unique(cols[tangled], return_inverse=True)[1]
     height, width = int(r.max()) + 1, int(c.max()) + 1
     if height * width <= _DENSE:
@@ -184,9 +264,10 @@ def _groups(rows: Indices, cols: Indices, tangled: Indices) -> list[Indices]:
 
     size = height + width
     graph = coo_array((np.ones(len(r), np.int8), (r, c + height)), shape=(size, size))
-    label = connected_components(graph, directed=False)[1][r]
-    order = np.argsort(label, kind="stable")
-    return np.split(tangled[order], np.flatnonzero(np.diff(label[order])) + 1)
+    label = connected_components(graph, directed=False)[1]
+    part = (np.cumsum(np.bincount(label)) // _TOGETHER)[label][r]
+    order = np.argsort(part, kind="stable")
+    return np.split(tangled[order], np.flatnonzero(np.diff(part[order])) + 1)
 
 
 def _solve(rows: Indices, cols: Indices, cost: Floats, unmatched: float) -> Indices:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trackers.lifecycle import LATE, KalmanTracker
-from trackers.motion import XYAH
-from trackers.tracker import Observed, Range
-from trackers.tracks import Tracks
+from trackers.lifecycle import Floats, KalmanTracker, Mask, Picture
+from trackers.matching import Matching
+from trackers.moment import LATE, Moment
+from trackers.motion import XYAH, MotionModel
+from trackers.observed import Observed
+from trackers.tracker import Range
 
 
 class ByteTrack(KalmanTracker):
@@ -32,7 +34,9 @@ class ByteTrack(KalmanTracker):
     """
 
     name = "bytetrack"
-    _model = XYAH()
+    _model: MotionModel = XYAH()
+    _kept = 3
+    """From this column on a track keeps its size while it is not seen."""
 
     def __init__(
         self,
@@ -55,25 +59,29 @@ class ByteTrack(KalmanTracker):
         self._tentative_iou_threshold = tentative_iou_threshold
         super().__init__(**common)
 
-    def _step(self, seen: Observed, now: float, dt: float, frame: NDArray[np.uint8] | None) -> Tracks:
+    def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         r = self._records
         confirmed = r.id > 0
         lost = confirmed & (r.det_index < 0)
         high = seen.scores >= self._high_score
         low = (seen.scores >= self._low_score) & ~high
-        self._motion.velocity[lost, 3] = 0.0  # what is not seen keeps its height
-        self._predict(dt)
-        predicted = self._model.decode(self._motion.position)
+        self._motion.velocity[lost, self._kept :] = 0.0
+        predicted = self._predict(when, frames)
         matching = self._matching(seen)
-        matching.by_overlap(confirmed, high, predicted, seen.xyxy, self._iou_threshold, seen.scores)
+        self._by_worth(matching, confirmed, high, predicted, seen, self._iou_threshold)
         matching.by_overlap(confirmed & ~lost, low, predicted, seen.xyxy, self._low_iou_threshold)
-        matching.by_overlap(~confirmed, high, predicted, seen.xyxy, self._tentative_iou_threshold, seen.scores)
+        self._by_worth(matching, ~confirmed, high, predicted, seen, self._tentative_iou_threshold)
         rows, cols = matching.pairs()
-        self._hit(rows, seen, cols, now)
+        self._hit(rows, seen, cols, when)
         unclaimed = (matching.track_of < 0) & (seen.scores >= max(self._high_score, self._birth_score))
-        self._born(seen, unclaimed.nonzero()[0], now)
-        self._name((r.det_index >= 0) & ((r.hits > 1) | (self._now is None)))
-        self._look(now)
-        result = self._result(now)
-        self._keep((r.det_index >= 0) | ((r.id > 0) & (now - r.seen <= self._max_coast + LATE)))
-        return result
+        self._born(seen, unclaimed.nonzero()[0], when)
+        at = when.of(r.stream)
+        self._name((r.det_index >= 0) & ((r.hits > 1) | at.first))
+        self._look(when)
+        return np.asarray((r.det_index >= 0) | ((r.id > 0) & (at.now - r.seen <= self._max_coast + LATE)))
+
+    def _by_worth(
+        self, matching: Matching, tracks: Mask, detections: Mask, predicted: Floats, seen: Observed, least: float
+    ) -> None:
+        """Match by overlap times score."""
+        matching.by_overlap(tracks, detections, predicted, seen.xyxy, least, seen.scores)

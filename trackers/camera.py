@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackers.association import Floats, Indices, expand, overlapping, paired_iou
+from trackers.compiled import kernels
 
 _LEAST = 4
 """Tracks that must agree: three can move alike by chance."""
@@ -21,8 +22,21 @@ _NEAR = 0.5
 _RIVAL = 0.6
 """A pair whose track has a second detection of more than this share of its overlap is no witness."""
 
+_ENOUGH = 0.15
+"""Overlap of grown boxes below which a pair is no witness."""
+
 _CERTAIN = 1.6
 """Standard errors that the common motion must be away from none."""
+
+
+def common_motions(predicted: Floats, tracks: Indices, found: Floats, detections: Indices, streams: int) -> Floats:
+    """(streams, 2) the common motion of each stream, given the number of each track's and each detection's."""
+    if fast := kernels():
+        constants = np.array([_NEAR, _RIVAL, _ENOUGH, _LEAST, _CERTAIN])
+        shifts: Floats = fast.common_motions(predicted, tracks, found, detections, streams, constants)
+        return shifts
+    parts = ((predicted[tracks == stream], found[detections == stream]) for stream in range(streams))
+    return np.array([common_motion(*part) for part in parts]).reshape(streams, 2)
 
 
 def common_motion(predicted: Floats, found: Floats) -> Floats:
@@ -67,7 +81,7 @@ def _witnesses(predicted: Floats, found: Floats) -> tuple[Indices, Indices]:
     top = np.zeros(len(found))
     np.maximum.at(top, cols, overlap)
     value = overlap[order]
-    sure = order[first & (second < _RIVAL * value) & (value == top[cols[order]]) & (value > 0.15)]
+    sure = order[first & (second < _RIVAL * value) & (value == top[cols[order]]) & (value > _ENOUGH)]
     return rows[sure], cols[sure]
 
 

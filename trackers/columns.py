@@ -2,46 +2,70 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from trackers.observed import Observed
 
-@dataclass
+Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+
 class Columns:
-    """Base of the tables a tracker keeps. Every field of a subclass is an array with one row a track."""
+    """Base of the tables a tracker keeps. Every annotated attribute of a subclass is an array with one row a track."""
+
+    columns: ClassVar[tuple[str, ...]]
+
+    def __init_subclass__(cls) -> None:
+        """The annotated attributes are the columns."""
+        cls.columns = tuple(vars(cls).get("__annotations__", {})) or cls.columns
 
     def __len__(self) -> int:
-        return len(getattr(self, fields(self)[0].name))
+        return len(getattr(self, self.columns[0]))
 
-    def keep(self, rows: NDArray[np.bool_]) -> None:
-        """Drop the rows that are False in `rows`."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[rows])
+    def grow(self, seen: Observed, cols: Indices, now: NDArray[np.float64]) -> None:
+        """Append a row for each of the detections `cols`, which start new tracks at `now`, (len(cols),) seconds."""
+        raise NotImplementedError
+
+    def append(self, *values: NDArray[Any]) -> None:
+        """Append rows: the values of each column, in order."""
+        for name, value in zip(self.columns, values, strict=True):
+            setattr(self, name, np.concatenate((getattr(self, name), value)))
 
     def extend(self, other: Self) -> None:
-        """Append the rows of another table of the same kind."""
-        for field in fields(self):
-            setattr(self, field.name, np.concatenate([getattr(self, field.name), getattr(other, field.name)]))
+        """Append all rows of another table."""
+        self.append(*(getattr(other, name) for name in self.columns))
 
-    def take(self, rows: NDArray[np.int64]) -> Self:
+    def keep(self, rows: Mask) -> None:
+        """Drop the rows that are False in `rows`."""
+        self.pick(rows.nonzero()[0])
+
+    def pick(self, rows: Indices) -> None:
+        """Have these rows only, in this order."""
+        for name in self.columns:
+            setattr(self, name, getattr(self, name).take(rows, axis=0))
+
+    def take(self, rows: Indices) -> Self:
         """A copy of some rows."""
-        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+        other = copy.copy(self)
+        other.pick(rows)
+        return other
 
-    def put(self, rows: NDArray[np.int64], other: Self) -> None:
+    def put(self, rows: Indices, other: Self) -> None:
         """Overwrite some rows with all of another table."""
-        for field in fields(self):
-            getattr(self, field.name)[rows] = getattr(other, field.name)
+        for name in self.columns:
+            getattr(self, name)[rows] = getattr(other, name)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """A copy of every column by name."""
-        return {field.name: getattr(self, field.name).copy() for field in fields(self)}
+        return {name: getattr(self, name).copy() for name in self.columns}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over the columns that `state_dict` returned."""
-        for field in fields(self):
-            setattr(self, field.name, np.array(state[field.name]))
+        for name in self.columns:
+            setattr(self, name, np.array(state[name]))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trackers.appearance import Averages, Vectors
-from trackers.association import Floats
-from trackers.camera import ImageMotion
-from trackers.columns import Columns
-from trackers.lifecycle import Indices
+from trackers.appearance import Averages
+from trackers.association import lead
+from trackers.lifecycle import Floats, Indices
+from trackers.moment import Moment
+from trackers.observed import Observed
 from trackers.ocsort import OCSORT
-from trackers.tracker import Choice, Observed, Range
-from trackers.tracks import Tracks
+from trackers.tracker import Choice, Range
 
 
 class DeepOCSORT(OCSORT):
@@ -45,79 +42,40 @@ class DeepOCSORT(OCSORT):
         self._look_weight = look_weight
         self._look_boost = look_boost
         self._look_memory = look_memory
-        self._method = camera
+        self._camera = camera
         super().__init__(**common)
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._looks = Averages(0)
-        self._camera = ImageMotion(self._method)
-        self._vectors: Vectors | None = None
+    def _begin(self, streams: int) -> None:
+        super()._begin(streams)
+        self._looks = self._table("looks", Averages())
 
-    def _tables(self) -> dict[str, Columns]:
-        return {**super()._tables(), "looks": self._looks}
-
-    def _step(self, seen: Observed, now: float, dt: float, frame: NDArray[np.uint8] | None) -> Tracks:
-        self._vectors = Vectors(seen) if seen.has_features else None
-        if frame is not None and self._method != "none":
-            self._warp(self._camera.estimate(frame))
-        return super()._step(seen, now, dt, frame)
-
-    def _warp(self, affine: Floats) -> None:
-        """Everything that is remembered of places moves along, what was observed as well."""
-        self._motion.warp(self._model, affine)
-        self._anchors.warp(self._model, affine)
-        corners = self._observations.xyxy.reshape(-1, 2, 2)
-        centre, half = corners.mean(axis=1), (corners[:, 1] - corners[:, 0]) / 2
-        centre = centre @ affine[:, :2].T + affine[:, 2]
+    def _warp(self, affine: Floats, rows: Indices | slice) -> None:
+        super()._warp(affine, rows)
+        self._anchors.warp(affine, rows)
+        boxes = self._observations.xyxy[rows]
+        middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
+        middle = middle @ affine[:, :2].T + affine[:, 2]
         half *= abs(float(np.linalg.det(affine[:, :2]))) ** 0.5
-        moved = np.concatenate([centre - half, centre + half], axis=1)
-        self._observations.xyxy[:] = moved.reshape(self._observations.xyxy.shape)
+        self._observations.xyxy[rows] = np.concatenate((middle - half, middle + half), axis=-1)
 
-    def _likeness(self, rows: Indices, cols: Indices) -> Floats | float:
-        if self._vectors is None or not len(rows):
+    def _likeness(self, rows: Indices, seen: Observed, cols: Indices) -> Floats | float:
+        if not seen.has_features or not len(rows):
             return 0.0
-        alike = 1 - np.nan_to_num(self._vectors.distance(self._looks, rows, cols), nan=1.0)
-        apart = _lead(rows, alike) + _lead(cols, alike)
+        alike = 1 - np.nan_to_num(self._looks.distance(rows, seen, cols), nan=1.0)
+        apart = lead(rows, alike) + lead(cols, alike)
         return np.asarray(alike * (self._look_weight + np.minimum(apart / 2, self._look_boost)))
 
-    def _hit(self, rows: Indices, seen: Observed, cols: Indices, now: float) -> None:
-        super()._hit(rows, seen, cols, now)
+    def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
+        super()._hit(rows, seen, cols, when)
         self._remember(rows, seen, cols)
 
-    def _born(self, seen: Observed, cols: Indices, now: float) -> None:
-        super()._born(seen, cols, now)
-        if len(cols):
-            self._looks.extend(Averages(len(cols)))
-            self._remember(len(self._looks) - len(cols) + np.arange(len(cols)), seen, cols)
+    def _born(self, seen: Observed, cols: Indices, when: Moment) -> Indices:
+        rows = super()._born(seen, cols, when)
+        self._remember(rows, seen, cols)
+        return rows
 
     def _remember(self, rows: Indices, seen: Observed, cols: Indices) -> None:
-        if self._vectors is None or not len(rows):
-            return
-        sure = np.clip((seen.scores[cols] - self._high_score) / max(1 - self._high_score, 1e-6), 0, 1)
-        keep = self._look_memory + (1 - self._look_memory) * (1 - sure)
-        self._looks.store(rows, self._vectors.of(cols), keep)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything remembered, as a new dictionary of arrays and plain values. Options are not part of it."""
-        return {**super().state_dict(), "camera": self._camera.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned, bit for bit.
-
-        Raises:
-            ValueError: it was saved by another kind of tracker.
-        """
-        super().load_state_dict(state)
-        self._camera.load_state_dict(state["camera"])
-
-
-def _lead(group: Indices, value: Floats) -> Floats:
-    """For each pair that is the best of its group, by how much; 0 for the others, and for the best of one alone."""
-    order = np.lexsort((-value, group))
-    first = np.ones(len(order), bool)
-    first[1:] = group[order[1:]] != group[order[:-1]]
-    lead = np.zeros(len(order))
-    second = first[:-1] & ~first[1:]
-    lead[order[:-1][second]] = value[order[:-1][second]] - value[order[1:][second]]
-    return lead
+        if seen.has_features:
+            sure = np.clip((seen.scores[cols] - self._high_score) / max(1 - self._high_score, 1e-6), 0, 1)
+            keep = self._look_memory + (1 - self._look_memory) * (1 - sure)
+            self._looks.store(rows, seen.features(cols), keep)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trackers.appearance import Galleries, Vectors
-from trackers.association import expand, iou, overlapping, paired_iou
-from trackers.columns import Columns
-from trackers.lifecycle import LATE, Indices, KalmanTracker, Mask
+from trackers.appearance import Galleries
+from trackers.association import contested, expand, iou_of_pairs
+from trackers.lifecycle import Floats, KalmanTracker, Mask, Picture
 from trackers.matching import Matching
-from trackers.motion import CHI2_95, XYAH, Floats, squared_mahalanobis
-from trackers.tracker import Observed, Range
-from trackers.tracks import Tracks
+from trackers.moment import LATE, Moment
+from trackers.motion import CHI2_95, XYAH, squared_mahalanobis
+from trackers.observed import Observed
+from trackers.tracker import Range
 
 _PLACE = np.array([0, 1, 3])
 """Columns of XYAH that say where something is and how large: a half-hidden person has another aspect ratio."""
@@ -99,113 +99,71 @@ class DeepSORT(KalmanTracker):
         self._gallery_period = gallery_period
         super().__init__(**common)
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._galleries = Galleries(0, self._budget)
+    def _begin(self, streams: int) -> None:
+        super()._begin(streams)
+        self._galleries = self._table("galleries", Galleries(self._budget, self._gallery_period))
 
-    def _tables(self) -> dict[str, Columns]:
-        return {**super()._tables(), "galleries": self._galleries}
-
-    def _step(self, seen: Observed, now: float, dt: float, frame: NDArray[np.uint8] | None) -> Tracks:
+    def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         r = self._records
         confirmed = r.id > 0
         lost = confirmed & (r.det_index < 0)
         high = seen.scores >= self._high_score
         low = (seen.scores >= self._low_score) & ~high
-        self._predict(dt)
-        predicted = self._model.decode(self._motion.position)
-        looks = Vectors(seen) if seen.has_features else None
+        predicted = self._predict(when, frames)
         matching = self._matching(seen)
-
-        self._by_overlap(matching, matching.free(confirmed, high), predicted, seen, looks, lost)
+        self._by_overlap(matching, confirmed, high, predicted, seen, lost)
         matching.by_overlap(confirmed & ~lost, low, predicted, seen.xyxy, self._low_iou_threshold)
-        self._by_place(matching, matching.free(lost, high), seen, looks)
-        self._by_overlap(matching, matching.free(~confirmed, high), predicted, seen, looks, lost)
-
+        self._by_place(matching, lost, high, seen)
+        self._by_overlap(matching, ~confirmed, high, predicted, seen, lost)
         rows, cols = matching.pairs()
-        self._hit(rows, seen, cols, now)
-        self._born(seen, self._new(matching, seen, high, cols), now)
-        self._look(now)
-        if looks is not None:
-            self._remember(looks, now)
-        ripe = (r.support >= self._evidence) & (now - r.born >= self._confirm_after - LATE)
-        self._name((r.det_index >= 0) & (ripe if self._now is not None else True))
-        result = self._result(now)
+        self._hit(rows, seen, cols, when)
+        new = matching.unclaimed(high, seen.xyxy, self._duplicate_iou)
+        rows, cols = np.concatenate((rows, self._born(seen, new, when))), np.concatenate((cols, new))
+        self._look(when)
+        if seen.has_features:
+            clear = high[cols]
+            now = when.of(seen.streams[cols[clear]]).now
+            self._galleries.remember(rows[clear], seen, cols[clear], now)
+        at = when.of(r.stream)
+        ripe = (r.support >= self._evidence) & (at.now - r.born >= self._confirm_after - LATE)
+        self._name((r.det_index >= 0) & (ripe | at.first))
         patience = np.where(r.id > 0, self._max_coast + LATE, self._confirm_after - LATE)
-        self._keep((r.det_index >= 0) | (now - r.seen <= patience))
-        return result
+        return np.asarray((r.det_index >= 0) | (at.now - r.seen <= patience))
 
     def _by_overlap(
-        self,
-        matching: Matching,
-        free: tuple[Indices, Indices],
-        predicted: Floats,
-        seen: Observed,
-        looks: Vectors | None,
-        lost: Mask,
+        self, matching: Matching, tracks: Mask, detections: Mask, predicted: Floats, seen: Observed, lost: Mask
     ) -> None:
-        tracks, found = free
-        i, j = overlapping(
-            grown := expand(predicted[tracks], self._buffer), around := expand(seen.xyxy[found], self._buffer)
-        )
-        rows, cols = tracks[i], found[j]
-        cost = 1 - paired_iou(grown[i], around[j]) * seen.scores[cols]
+        free, found = matching.free(tracks, detections)
+        grown, around = expand(predicted[free], self._buffer), expand(seen.xyxy[found], self._buffer)
+        i, j = matching.candidates(free, grown, found, around)
+        rows, cols = free[i], found[j]
+        cost = 1 - iou_of_pairs(grown, i, around, j) * seen.scores[cols]
         limit = 1 - self._iou_threshold
-        if looks is not None and len(rows):
+        if seen.has_features:
             possible = cost < limit + self._appearance_weight
             rows, cols, cost = rows[possible], cols[possible], cost[possible]
-            rivals = (np.bincount(rows)[rows] > 1) | (np.bincount(cols)[cols] > 1) if len(rows) else possible[:0]
-            asked = (rivals | lost[rows]).nonzero()[0]
-            distance = looks.distance(self._galleries, rows[asked], cols[asked])
-            likeness = np.clip(1 - distance / self._max_cosine, -1, 1)
-            cost[asked] -= self._appearance_weight * np.nan_to_num(likeness)
+            asked = (contested(rows, cols) | lost[rows]).nonzero()[0]
+            likeness = self._galleries.likeness(rows[asked], seen, cols[asked], self._max_cosine)
+            cost[asked] -= self._appearance_weight * likeness
         matching.take(rows, cols, cost, limit)
 
-    def _by_place(
-        self, matching: Matching, free: tuple[Indices, Indices], seen: Observed, looks: Vectors | None
-    ) -> None:
-        tracks, found = free
-        if not len(tracks) or not len(found):
+    def _by_place(self, matching: Matching, tracks: Mask, detections: Mask, seen: Observed) -> None:
+        free, found = matching.free(tracks, detections)
+        if not len(free) or not len(found):
             return
-        centre = self._motion.position[tracks][:, _PLACE]
-        variance = self._motion.innovation_variance(self._model)[tracks][:, _PLACE]
+        place = self._motion.position[free][:, _PLACE]
+        variance = self._motion.innovation_variance()[free][:, _PLACE]
         measured = self._model.encode(seen.xyxy[found])[:, _PLACE]
         reach = np.sqrt(CHI2_95[3] * variance[:, :2])
-        i, j = overlapping(
-            np.concatenate([centre[:, :2] - reach, centre[:, :2] + reach], axis=1),
-            np.concatenate([measured[:, :2], measured[:, :2]], axis=1),
-        )
-        distance = squared_mahalanobis(centre[i], measured[j], variance[i])
+        around = np.concatenate((place[:, :2] - reach, place[:, :2] + reach), axis=1)
+        i, j = matching.candidates(free, around, found, np.tile(measured[:, :2], 2))
+        distance = squared_mahalanobis(place[i], measured[j], variance[i])
         inside = distance < CHI2_95[3]
         i, j, distance = i[inside], j[inside], distance[inside]
-        rows, cols = tracks[i], found[j]
-        spread = np.log(variance / centre[:, 2:] ** 2).sum(axis=1)
-        if looks is None:
+        rows, cols = free[i], found[j]
+        if not seen.has_features:
+            spread = np.log(variance / place[:, 2:] ** 2).sum(axis=1)
             matching.take(rows, cols, distance + spread[i], _RECOVERY)
             return
-        cosine = looks.distance(self._galleries, rows, cols)
+        cosine = self._galleries.distance(rows, seen, cols)
         matching.take(rows, cols, np.where(np.isnan(cosine), np.inf, cosine), self._max_cosine)
-
-    def _new(self, matching: Matching, seen: Observed, high: Mask, claimed: Indices) -> Indices:
-        """The detections that start tracks."""
-        new = (high & (matching.track_of < 0)).nonzero()[0]
-        if len(new) and len(claimed):
-            covered = iou(seen.xyxy[new], seen.xyxy[claimed]).max(axis=1)
-            new = new[covered <= self._duplicate_iou]
-        return new
-
-    def _born(self, seen: Observed, cols: Indices, now: float) -> None:
-        super()._born(seen, cols, now)
-        if len(cols):
-            self._galleries.extend(Galleries(len(cols), self._budget))
-
-    def _remember(self, looks: Vectors, now: float) -> None:
-        """Store the looks of the tracks seen well, each once in `gallery_period` seconds."""
-        r = self._records
-        due = now - self._galleries.stored >= self._gallery_period - LATE
-        rows = ((r.det_index >= 0) & (r.score >= self._high_score) & due).nonzero()[0]
-        if len(rows):
-            vectors = looks.of_rows(r.det_index[rows])
-            # a vector that is not finite would spoil every later comparison with the gallery
-            sound = np.isfinite(vectors).all(axis=1)
-            self._galleries.store(rows[sound], vectors[sound], now)

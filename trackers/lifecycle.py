@@ -1,62 +1,83 @@
-"""KalmanTracker: what SORT and its descendants share. Tracks are born, seen, confirmed, lost and dropped."""
+"""KalmanTracker: what SORT and its descendants share. Tracks are born, seen, confirmed, lost and dropped.
+
+One of them can follow several cameras, *streams*, in one pass over arrays: every track and detection has the number of
+its stream, and a moment holds the time of each. A tracker for one camera is the case of one stream.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trackers.camera import ImageMotion
 from trackers.columns import Columns
+from trackers.compiled import kernels
 from trackers.matching import Matching
+from trackers.moment import Moment, clock
 from trackers.motion import KalmanFilters, MotionModel
+from trackers.observed import Observed
 from trackers.occlusion import Occlusions
-from trackers.tracker import Observed, Tracker
+from trackers.tracker import Tracker
 from trackers.tracks import Tracks
 
+Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Picture = NDArray[np.uint8]
+C = TypeVar("C", bound=Columns)
 
-LATE = 1e-6
-"""Seconds by which a deadline may be missed: sums of frame periods are not exact."""
 
-
-@dataclass
 class Records(Columns):
     """What is known of each track besides its motion.
 
     Attributes:
+        stream: (T,) number of the camera that sees it.
         id: (T,) -1 until confirmed. score, class_id, det_index: of the last detection; det_index -1 if not seen now.
         support: (T,) how far the scores for `class_id` outweigh those for other classes.
         born, seen: (T,) seconds, time of the first and of the last detection.
         hits: (T,) detections so far. streak: (T,) of those, since the last miss; the first of all is not counted.
     """
 
+    stream: Indices
     id: Indices
-    score: NDArray[np.float64]
+    score: Floats
     class_id: Indices
     det_index: Indices
-    support: NDArray[np.float64]
-    born: NDArray[np.float64]
-    seen: NDArray[np.float64]
+    support: Floats
+    born: Floats
+    seen: Floats
     hits: Indices
     streak: Indices
 
-    @classmethod
-    def start(cls, seen: Observed, cols: Indices, now: float) -> Records:
-        """A record for each detection in `cols`."""
-        score, when, one = seen.scores[cols], np.full(len(cols), now), np.ones(len(cols), np.int64)
-        rows, classes = seen.rows[cols], seen.class_ids[cols]
-        return cls(-one, score, classes, rows, score.copy(), when, when.copy(), one, 0 * one)
+    def __init__(self) -> None:
+        """None yet."""
+        whole, real = np.zeros(0, np.int64), np.zeros(0)
+        self.stream = self.id = self.class_id = self.det_index = self.hits = self.streak = whole
+        self.score = self.support = self.born = self.seen = real
 
-    def hit(self, rows: Indices, seen: Observed, cols: Indices, now: float, vote: bool) -> None:
+    def grow(self, seen: Observed, cols: Indices, now: Floats) -> None:
+        """Append a record for each of the detections `cols`."""
+        one, score = np.ones(len(cols), np.int64), seen.scores[cols]
+        where, what = seen.rows[cols], seen.class_ids[cols]
+        self.append(seen.streams[cols], -one, score, what, where, score, now, now, one, 0 * one)
+
+    def hit(self, rows: Indices, seen: Observed, cols: Indices, now: float | Floats, vote: bool) -> None:
         """Tracks `rows` were seen as detections `cols`.
 
         With `vote` the class is a running majority weighted by score (Boyer and Moore 1981): one flickering frame
         changes nothing. Otherwise it is that of the detection.
         """
+        if fast := kernels():
+            mine = self.score, self.class_id, self.det_index, self.support, self.seen, self.hits, self.streak
+            fast.hit(
+                rows, cols, *mine, seen.scores, seen.class_ids, seen.rows, np.array(now, np.float64, ndmin=1), vote
+            )
+            return
         score, found = seen.scores[cols], seen.class_ids[cols]
         if vote:
             support = self.support[rows] + np.where(found == self.class_id[rows], score, -score)
@@ -73,141 +94,255 @@ class Records(Columns):
 
 
 class KalmanTracker(Tracker):
-    """Base of trackers whose tracks are Kalman-filtered boxes."""
+    """Base of trackers whose tracks are Kalman-filtered boxes.
+
+    A subclass sets `_model`, implements `_advance`, and registers what else it keeps of each track, in `_begin`,
+    by `self._table(name, columns)`: births, drops, and saved states then include it.
+    """
 
     _model: MotionModel
+    _camera = "none"
+    """How camera motion is told from pictures, see `ImageMotion`."""
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
-        self._begin()
+        kernels()  # compiled here if ever, not when the first frame waits
+        self._begin(1)
 
-    def _begin(self) -> None:
-        nothing = Observed(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), None)
-        self._records = Records.start(nothing, nothing.rows, 0.0)
-        self._motion = KalmanFilters.start(self._model, nothing.xyxy)
-        self._occlusions = Occlusions.start(0)
-        self._last_id = 0
+    def _begin(self, streams: int) -> None:
+        """No tracks, no ids given, of so many streams."""
+        self._last_id, self._frames = np.zeros(streams, np.int64), np.zeros(streams, np.int64)
+        self._cameras = [ImageMotion(self._camera) for _ in range(streams)]
+        self._tables: dict[str, Columns] = {}
+        self._records = self._table("records", Records())
+        self._motion = self._table("motion", KalmanFilters(self._model))
+        self._occlusions = self._table("occlusions", Occlusions())
 
-    def _tables(self) -> dict[str, Columns]:
-        """Every table with a row per track, by its name in the saved state."""
-        return {"records": self._records, "motion": self._motion, "occlusions": self._occlusions}
+    def _table(self, name: str, columns: C) -> C:
+        """Keep these columns along with the others, under this name in the saved state."""
+        self._tables[name] = columns
+        return columns
+
+    @abstractmethod
+    def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
+        """Advance all tracks to this moment and match them.
+
+        Args:
+            seen: the detections of all streams. frames: the picture of each stream, if given.
+
+        Returns:
+            (T,) the tracks to keep after this frame is told.
+        """
+
+    def _step(self, seen: Observed, now: float, dt: float, frame: Picture | None) -> Tracks:
+        when = Moment(now, dt, self._now is None)
+        kept = self._round(seen, when, (frame,))
+        result = self._result(when)
+        self._keep(kept)
+        return result
+
+    def _round(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
+        """One frame of every active stream."""
+        self._frames += when.active
+        return self._advance(seen, when, frames)
+
+    def _rounds(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> list[Tracks]:
+        """One frame of the active streams, and what each shows; streams that are not active wait unchanged."""
+        asleep = ~np.asarray(when.active)[self._records.stream]
+        waiting = {name: table.take(asleep.nonzero()[0]) for name, table in self._tables.items()}
+        if asleep.any():
+            for table in self._tables.values():
+                table.pick((~asleep).nonzero()[0])
+        kept = self._round(seen, when, frames)
+        results = self._results(when)
+        self._keep(kept)
+        if asleep.any():
+            for name, table in self._tables.items():
+                table.extend(waiting[name])
+        return results
+
+    def _stream_begins(self, stream: int) -> None:
+        """Forget all that this stream showed; the next number makes room for one more."""
+        self._keep(self._records.stream != stream)
+        if stream == len(self._frames):
+            self._frames, self._last_id = np.append(self._frames, 0), np.append(self._last_id, 0)
+            self._cameras.append(ImageMotion(self._camera))
+        self._frames[stream] = self._last_id[stream] = 0
+        self._cameras[stream] = ImageMotion(self._camera)
+
+    def _of_stream(self, values: NDArray[Any]) -> Any:
+        """Values by stream as values by track; the one there is where there is one stream."""
+        return values[0] if len(values) == 1 else values[self._records.stream]
 
     def _shown(self) -> Mask:
         """Which tracks are rows of the result: the confirmed ones that this frame showed."""
         return (self._records.id > 0) & (self._records.det_index >= 0)
 
-    def _predict(self, dt: float) -> None:
-        """Advance all filters; no track counts as seen until it is matched."""
-        self._motion.predict(self._model, dt)
-        self._records.det_index[:] = -1
+    def _predict(self, when: Moment, frames: Sequence[Picture | None]) -> Floats:
+        """Advance all filters, and move them with the camera; no track counts as seen until it is matched.
 
-    def _doubt(self, scores: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        Returns:
+            (T, 4) boxes to be expected.
+        """
+        self._motion.predict(when.of(self._records.stream).dt)
+        self._records.det_index.fill(-1)
+        if self._camera != "none":
+            self._follow(frames)
+        return self._motion.boxes()
+
+    def _follow(self, frames: Sequence[Picture | None]) -> None:
+        """Move all that is remembered of places along with the pictures."""
+        for stream, (camera, frame) in enumerate(zip(self._cameras, frames, strict=True)):
+            if frame is not None:
+                alone = len(self._frames) == 1
+                rows = slice(None) if alone else (self._records.stream == stream).nonzero()[0]
+                self._warp(camera.estimate(frame), rows)
+
+    def _warp(self, affine: Floats, rows: Indices | slice) -> None:
+        """Move some tracks along with the picture, (2, 3) from old pixel coordinates to new ones."""
+        self._motion.warp(affine, rows)
+
+    def _doubt(self, scores: Floats) -> Floats | None:
         """Factors on the measurement noise of detections with these scores."""
         return None
 
     def _matching(self, seen: Observed) -> Matching:
         """For the tracks there are and the detections of this frame."""
+        r = self._records
+        groups = None if len(self._frames) == 1 else (r.stream, seen.streams)
         if self._class_policy == "separate":
-            return Matching(len(self._records), len(seen), (self._records.class_id, seen.class_ids))
-        return Matching(len(self._records), len(seen))
+            groups = (r.class_id, seen.class_ids) if groups is None else _paired(groups, (r.class_id, seen.class_ids))
+        return Matching(len(r), len(seen), groups)
 
-    def _hit(self, rows: Indices, seen: Observed, cols: Indices, now: float) -> None:
+    def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
         """Tracks `rows` were seen as detections `cols`."""
-        if not len(rows):
-            return
-        self._motion.correct(self._model, rows, self._model.encode(seen.xyxy[cols]), self._doubt(seen.scores[cols]))
-        self._records.hit(rows, seen, cols, now, self._class_policy == "vote")
+        if len(rows):
+            doubt = self._doubt(seen.scores[cols])
+            self._motion.correct(rows, seen.xyxy, cols, doubt)
+            now = when.of(seen.streams[cols]).now
+            self._records.hit(rows, seen, cols, now, self._class_policy == "vote")
 
-    def _born(self, seen: Observed, cols: Indices, now: float) -> None:
-        """Detections `cols` start new tracks, the last rows of every table."""
-        if not len(cols):
-            return
-        self._records.extend(Records.start(seen, cols, now))
-        self._motion.extend(KalmanFilters.start(self._model, self._model.encode(seen.xyxy[cols])))
-        self._occlusions.extend(Occlusions.start(len(cols)))
+    def _born(self, seen: Observed, cols: Indices, when: Moment) -> Indices:
+        """Detections `cols` start new tracks, the last rows of every table; which rows that is."""
+        before = len(self._records)
+        if len(cols):
+            now = when.now
+            times = np.full(len(cols), now) if isinstance(now, float) else now[seen.streams[cols]]
+            for table in self._tables.values():
+                table.grow(seen, cols, times)
+        return np.arange(before, before + len(cols))
 
-    def predict(self, timestamp: float) -> Tracks:
-        """Where things are in a frame that no detector looked at, see `Tracker.predict`."""
-        now, dt = self._clock(timestamp)
-        r, ahead = self._records, self._motion.take(np.arange(len(self._records)))
-        ahead.predict(self._model, dt)
-        boxes, believed = self._model.decode(ahead.position), self._believed(now)
-
-        def moved(rows: Mask, lost: Tracks | None) -> Tracks:
-            return Tracks(
-                r.id[rows],
-                boxes[rows],
-                r.score[rows],
-                r.class_id[rows],
-                np.full(np.count_nonzero(rows), -1),
-                now - r.born[rows],
-                now - r.seen[rows],
-                ahead.velocity[rows, :2],
-                *self._occlusions.told(rows, now),
-                believed[rows],
-                lost,
-            )
-
-        shown = self._shown()
-        return moved(shown, moved((r.id > 0) & ~shown, None))
-
-    def _look(self, now: float) -> None:
+    def _look(self, when: Moment) -> None:
         """See which tracks stand behind others."""
-        boxes = self._model.decode(self._motion.position)
-        self._occlusions.look(boxes, self._records.id, self._records.det_index >= 0, now)
+        r = self._records
+        groups = None if len(self._frames) == 1 else r.stream
+        self._occlusions.look(self._motion.boxes(), r.id, r.det_index >= 0, when.of(r.stream).now, groups)
 
     def _keep(self, rows: Mask) -> None:
         """Drop all other tracks."""
         if not rows.all():
-            for table in self._tables().values():
+            for table in self._tables.values():
                 table.keep(rows)
 
     def _name(self, rows: Mask) -> None:
-        """Give the next ids to those tracks in `rows` that have none, in order of birth."""
-        new = (rows & (self._records.id < 0)).nonzero()[0]
-        self._records.id[new] = self._last_id + 1 + np.arange(len(new))
-        self._last_id += len(new)
+        """Give the next ids of their streams to those tracks in `rows` that have none, in order of birth."""
+        r = self._records
+        new = (rows & (r.id < 0)).nonzero()[0]
+        if not len(new):
+            return
+        stream = r.stream[new]
+        order = np.argsort(stream, kind="stable")
+        count = np.bincount(stream, minlength=len(self._last_id))
+        first = np.cumsum(count) - count
+        r.id[new[order]] = self._last_id[stream[order]] + 1 + np.arange(len(new)) - first[stream[order]]
+        self._last_id += count
 
-    def _believed(self, now: float) -> Mask:
+    def _believed(self, when: Moment) -> Mask:
         """Which tracks are in the picture as far as can be told: by default those that were seen."""
         return self._records.det_index >= 0
 
-    def _boxes(self, rows: Mask) -> NDArray[np.float64]:
+    def _boxes(self, rows: Indices) -> Floats:
         """(M, 4) boxes to show of some tracks: the filtered ones."""
-        return self._model.decode(self._motion.position[rows])
+        return self._motion.boxes().take(rows, axis=0)
 
-    def _result(self, now: float) -> Tracks:
+    def predict(self, timestamp: float) -> Tracks:
+        """Where things are in a frame that no detector looked at, see `Tracker.predict`."""
+        now, dt = clock(self._now, timestamp, self._frame_period)
+        r, ahead, when = self._records, self._motion.take(np.arange(len(self._records))), Moment(now, dt, False)
+        ahead.predict(dt)
+        shown = self._shown()
+        parts = [rows.nonzero()[0] for rows in (shown, (r.id > 0) & ~shown)]
+        boxes, believed = ahead.boxes(), self._believed(when)
+        lost = self._told(parts[1], boxes[parts[1]], believed, when, -1)
+        return self._told(parts[0], boxes[parts[0]], believed, when, -1, lost)
+
+    def _result(self, when: Moment) -> Tracks:
         """The rows this frame shows; the hidden rest is the tracks that are lost or tentative."""
         r = self._records
-        shown, believed = self._shown(), self._believed(now)
-        hidden = ~shown & ((r.id > 0) | (r.det_index >= 0))
-        return self._tracks(shown, believed, now, self._tracks(hidden, believed, now, None) if hidden.any() else None)
+        shown, believed = self._shown(), self._believed(when)
+        hidden = (~shown & ((r.id > 0) | (r.det_index >= 0))).nonzero()[0]
+        rows = shown.nonzero()[0]
+        behind = self._told(hidden, self._boxes(hidden), believed, when) if len(hidden) else None
+        return self._told(rows, self._boxes(rows), believed, when, hidden=behind)
 
-    def _tracks(self, rows: Mask, believed: Mask, now: float, hidden: Tracks | None) -> Tracks:
-        r = self._records
+    def _results(self, when: Moment) -> list[Tracks]:
+        """`_result` of every stream."""
+        stream, shown, believed = self._records.stream, self._shown(), self._believed(when)
+        hidden = ~shown & ((self._records.id > 0) | (self._records.det_index >= 0))
+        parts = []
+        for mask in (shown, hidden):
+            rows = mask.nonzero()[0]
+            rows = rows[np.argsort(stream[rows], kind="stable")]
+            told = self._told(rows, self._boxes(rows), believed, when)
+            bounds = np.searchsorted(stream[rows], np.arange(len(self._frames) + 1)).tolist()
+            parts.append([(told, slice(first, end)) for first, end in pairwise(bounds)])
+        return [
+            told.part(mine, rest[theirs] if theirs.start < theirs.stop else None)
+            for (told, mine), (rest, theirs) in zip(*parts, strict=True)
+        ]
+
+    def _told(
+        self,
+        rows: Indices,
+        boxes: Floats,
+        believed: Mask,
+        when: Moment,
+        det_index: int | None = None,
+        hidden: Tracks | None = None,
+    ) -> Tracks:
+        """What is known of some tracks, at these boxes; with one `det_index` for all, if given."""
+        r, o = self._records, self._occlusions
+        now, covered = when.of(r.stream.take(rows)).now, o.covered.take(rows)
         return Tracks(
-            r.id[rows],
-            self._boxes(rows),
-            r.score[rows],
-            r.class_id[rows],
-            r.det_index[rows],
-            now - r.born[rows],
-            now - r.seen[rows],
-            self._motion.velocity[rows, :2],
-            *self._occlusions.told(rows, now),
-            believed[rows],
+            r.id.take(rows),
+            boxes,
+            r.score.take(rows),
+            r.class_id.take(rows),
+            r.det_index.take(rows) if det_index is None else np.full(len(rows), det_index),
+            now - r.born.take(rows),
+            now - r.seen.take(rows),
+            self._motion.velocity[:, :2].take(rows, axis=0),
+            covered,
+            o.by.take(rows),
+            np.where(covered, now - o.since.take(rows), 0.0),
+            believed.take(rows),
             hidden,
         )
 
     def reset(self) -> None:
         """Forget all tracks, ids and the time: the next `update` is the first of a new sequence."""
         super().reset()
-        self._begin()
+        self._begin(1)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything remembered, as a new dictionary of arrays and plain values. Options are not part of it."""
-        tables = {name: table.state_dict() for name, table in self._tables().items()}
-        return {**super().state_dict(), "last_id": self._last_id, **tables}
+        return {
+            **super().state_dict(),
+            "last_id": self._last_id.copy(),
+            "frames": self._frames.copy(),
+            "cameras": [camera.state_dict() for camera in self._cameras],
+            **{name: table.state_dict() for name, table in self._tables.items()},
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned, bit for bit.
@@ -216,6 +351,16 @@ class KalmanTracker(Tracker):
             ValueError: it was saved by another kind of tracker.
         """
         super().load_state_dict(state)
-        self._last_id = state["last_id"]
-        for name, table in self._tables().items():
+        self._begin(len(state["frames"]))
+        self._last_id, self._frames = np.array(state["last_id"]), np.array(state["frames"])
+        for camera, saved in zip(self._cameras, state["cameras"], strict=True):
+            camera.load_state_dict(saved)
+        for name, table in self._tables.items():
             table.load_state_dict(state[name])
+
+
+def _paired(one: tuple[Indices, Indices], other: tuple[Indices, Indices]) -> tuple[Indices, Indices]:
+    """Groups that are equal where both are: (T,) and (N,)."""
+    both = np.stack([np.concatenate(one), np.concatenate(other)])
+    number = np.unique(both, axis=1, return_inverse=True)[1].ravel()
+    return number[: len(one[0])], number[len(one[0]) :]

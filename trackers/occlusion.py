@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from trackers.association import Floats, Indices, area, overlapping
 from trackers.columns import Columns
+from trackers.compiled import kernels
+from trackers.observed import Observed
 
 Mask = NDArray[np.bool_]
 
@@ -16,7 +16,6 @@ _COVERED = 0.3
 """Share of a box that others must cover for it to count as occluded."""
 
 
-@dataclass
 class Occlusions(Columns):
     """What covers each track.
 
@@ -28,19 +27,19 @@ class Occlusions(Columns):
 
     covered: Mask
     by: Indices
-    since: NDArray[np.float64]
+    since: Floats
 
-    @classmethod
-    def start(cls, tracks: int) -> Occlusions:
+    def __init__(self, tracks: int = 0) -> None:
         """So many that nothing covers."""
-        return cls(np.zeros(tracks, bool), np.full(tracks, -1), np.zeros(tracks))
+        self.covered, self.by, self.since = np.zeros(tracks, bool), np.full(tracks, -1), np.zeros(tracks)
 
-    def told(self, rows: Mask, now: float) -> tuple[Mask, Indices, Floats]:
-        """Of some tracks: whether they are covered, by whom, and for how many seconds."""
-        covered = self.covered[rows]
-        return covered, self.by[rows], np.where(covered, now - self.since[rows], 0.0)
+    def grow(self, seen: Observed, cols: Indices, now: Floats) -> None:
+        """Append tracks that nothing covers."""
+        self.append(np.zeros(len(cols), bool), np.full(len(cols), -1), np.zeros(len(cols)))
 
-    def look(self, xyxy: Floats, ids: Indices, visible: Mask, now: float) -> None:
+    def look(
+        self, xyxy: Floats, ids: Indices, visible: Mask, now: float | Floats, groups: Indices | None = None
+    ) -> None:
         """See who is behind whom.
 
         Of two boxes that overlap, the one that reaches lower in the image is in front: both stand on the same floor,
@@ -48,18 +47,23 @@ class Occlusions(Columns):
 
         Args:
             xyxy: (T, 4) boxes of all tracks. ids: (T,). visible: (T,) those seen in this frame.
+            now: seconds, or (T,). groups: (T,) only those of one group cover each other.
         """
         before = self.covered
-        seen = visible.nonzero()[0]
-        behind, front = overlapping(xyxy, xyxy[seen])
-        front = seen[front]
-        real = (behind != front) & (~visible[behind] | (xyxy[front, 3] > xyxy[behind, 3]))
-        behind, front = behind[real], front[real]
-        side = np.minimum(xyxy[behind, 2:], xyxy[front, 2:]) - np.maximum(xyxy[behind, :2], xyxy[front, :2])
-        share = side[:, 0] * side[:, 1] / area(xyxy[behind])
-        self.covered = np.bincount(behind, share, len(xyxy)) > _COVERED
-        self.by = np.full(len(xyxy), -1)
-        order = np.argsort(share, kind="stable")  # of several the last one stays: the largest share
-        self.by[behind[order]] = ids[front[order]]
-        self.by[~self.covered] = -1
+        self.covered, self.by = np.zeros(len(xyxy), bool), np.full(len(xyxy), -1)
+        if fast := kernels():
+            alike = np.zeros(0, np.int64) if groups is None else groups
+            fast.covered(xyxy, ids, visible, alike, _COVERED, self.covered, self.by)
+        else:
+            seen = visible.nonzero()[0]
+            behind, front = overlapping(xyxy, xyxy[seen], None if groups is None else (groups, groups[seen]))
+            front = seen[front]
+            real = (behind != front) & (~visible[behind] | (xyxy[front, 3] > xyxy[behind, 3]))
+            behind, front = behind[real], front[real]
+            side = np.minimum(xyxy[behind, 2:], xyxy[front, 2:]) - np.maximum(xyxy[behind, :2], xyxy[front, :2])
+            share = side[:, 0] * side[:, 1] / area(xyxy[behind])
+            self.covered = np.bincount(behind, share, len(xyxy)) > _COVERED
+            order = np.argsort(share, kind="stable")  # of several the last one stays: the largest share
+            self.by[behind[order]] = ids[front[order]]
+            self.by[~self.covered] = -1
         self.since = np.where(self.covered & ~before, now, self.since)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trackers.association import assign, iou, overlapping, paired_iou
-from trackers.lifecycle import LATE, Indices, KalmanTracker, Mask
-from trackers.motion import XYSR, Floats
-from trackers.tracker import Observed, Range
-from trackers.tracks import Tracks
+from trackers.association import assign, contested, iou, iou_of_pairs, overlapping
+from trackers.lifecycle import Floats, Indices, KalmanTracker, Mask, Picture
+from trackers.moment import LATE, Moment
+from trackers.motion import XYSR
+from trackers.observed import Observed
+from trackers.tracker import Range
 
 
 class SORT(KalmanTracker):
@@ -47,64 +47,56 @@ class SORT(KalmanTracker):
         self._iou_threshold = iou_threshold
         self._number_at_birth = number_at_birth
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._frames = 0
-
-    def _step(self, seen: Observed, now: float, dt: float, frame: NDArray[np.uint8] | None) -> Tracks:
-        self._frames += 1
-        self._predict(dt)
-        predicted = self._model.decode(self._motion.position)
-        rows, cols, rejected = self._match(predicted, seen)
-        self._hit(rows, seen, cols, now)
+    def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
+        rows, cols, rejected = self._match(self._predict(when, frames), seen)
+        self._hit(rows, seen, cols, when)
         self._records.streak[self._records.det_index < 0] = 0
         unmatched = np.ones(len(seen), bool)
         unmatched[cols] = unmatched[rejected] = False
-        self._born(seen, np.concatenate([unmatched.nonzero()[0], rejected]), now)
+        self._born(seen, np.concatenate((unmatched.nonzero()[0], rejected)), when)
         if self._number_at_birth:
             self._name(np.ones(len(self._records), bool))
         self._name(self._shown())
-        result = self._result(now)
-        self._keep(now - self._records.seen <= self._max_coast + LATE)
-        return result
+        r = self._records
+        return np.asarray(when.of(r.stream).now - r.seen <= self._max_coast + LATE)
 
     def _match(self, predicted: Floats, seen: Observed) -> tuple[Indices, Indices, Indices]:
         """Matched tracks and detections, and those detections that the published program numbers last."""
-        found = seen.xyxy
-        rows, cols = overlapping(predicted, found)
-        if self._class_policy == "separate":
-            same = self._records.class_id[rows] == seen.class_ids[cols]
-            rows, cols = rows[same], cols[same]
-        overlap = paired_iou(predicted[rows], found[cols])
+        matching, found = self._matching(seen), seen.xyxy
+        rows, cols = overlapping(predicted, found, matching.groups)
+        overlap = iou_of_pairs(predicted, rows, found, cols)
         enough = overlap > self._iou_threshold
-        if enough.any() and np.bincount(rows[enough]).max() == 1 and np.bincount(cols[enough]).max() == 1:
-            return rows[enough], cols[enough], cols[:0]
-        # the largest sum of overlaps, those below the threshold included; they are rejected afterwards
-        best = assign(rows, cols, -overlap, 0.0)
-        best = best[overlap[best] >= self._iou_threshold]
-        rows, cols = rows[best], cols[best]
-        if not self._number_at_birth:
-            return rows, cols, cols[:0]
-        # the program solves the dense problem, and what it pairs there and then rejects is numbered last
+        tangled = self._tangled(rows[enough], cols[enough])[self._records.stream[rows]]
+        chosen = enough & ~tangled
+        if tangled.any():
+            # the largest sum of overlaps, those below the threshold included; they are rejected afterwards
+            pairs = tangled.nonzero()[0]
+            best = pairs[assign(rows[pairs], cols[pairs], -overlap[pairs], 0.0)]
+            chosen[best[overlap[best] >= self._iou_threshold]] = True
+        rejected = cols[:0]
+        if self._number_at_birth and tangled.any():
+            rejected = self._rejected(predicted, seen, np.unique(seen.streams[cols[tangled]]), cols[chosen])
+        return rows[chosen], cols[chosen], rejected
+
+    def _tangled(self, rows: Indices, cols: Indices) -> Mask:
+        """Streams in which these pairs are not one-to-one, or that have none."""
+        clear = np.zeros(len(self._frames), bool)
+        clear[self._records.stream[rows]] = True
+        clear[self._records.stream[rows[contested(rows, cols)]]] = False
+        return ~clear
+
+    def _rejected(self, predicted: Floats, seen: Observed, streams: Indices, matched: Indices) -> Indices:
+        """What the program's dense problem pairs and then rejects; it is numbered last."""
         from scipy.optimize import linear_sum_assignment
 
-        paired = linear_sum_assignment(-iou(found, predicted))[0]
-        return rows, cols, paired[~np.isin(paired, cols)]
+        parts = [matched[:0]]
+        for stream in streams:
+            mine, tracks = (seen.streams == stream).nonzero()[0], self._records.stream == stream
+            paired = mine[linear_sum_assignment(-iou(seen.xyxy[mine], predicted[tracks]))[0]]
+            parts.append(paired[~np.isin(paired, matched)])
+        return np.concatenate(parts)
 
     def _shown(self) -> Mask:
-        return (self._records.det_index >= 0) & (
-            (self._records.streak >= self._min_hits) | (self._frames <= self._min_hits)
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything remembered, as a new dictionary of arrays and plain values. Options are not part of it."""
-        return {**super().state_dict(), "frames": self._frames}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned, bit for bit.
-
-        Raises:
-            ValueError: it was saved by another kind of tracker.
-        """
-        super().load_state_dict(state)
-        self._frames = state["frames"]
+        r = self._records
+        young = self._of_stream(self._frames) <= self._min_hits
+        return np.asarray((r.det_index >= 0) & ((r.streak >= self._min_hits) | young))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trackers.appearance import Averages, Vectors
-from trackers.camera import ImageMotion
-from trackers.columns import Columns
-from trackers.lifecycle import LATE, Indices, KalmanTracker, Mask
+from trackers.appearance import Averages
+from trackers.lifecycle import Floats, Indices, KalmanTracker, Mask, Picture
 from trackers.matching import Matching
-from trackers.motion import CHI2_95, XYAH, Floats, squared_mahalanobis
-from trackers.tracker import Choice, Observed, Range
-from trackers.tracks import Tracks
+from trackers.moment import LATE, Moment
+from trackers.motion import CHI2_95, XYAH, squared_mahalanobis
+from trackers.observed import Observed
+from trackers.tracker import Choice, Range
 
 
 class StrongSORT(KalmanTracker):
@@ -59,80 +57,62 @@ class StrongSORT(KalmanTracker):
         self._look_weight = look_weight
         self._look_memory = look_memory
         self._iou_threshold = iou_threshold
-        self._method = camera
+        self._camera = camera
         super().__init__(**common)
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._looks = Averages(0)
-        self._camera = ImageMotion(self._method)
+    def _begin(self, streams: int) -> None:
+        super()._begin(streams)
+        self._looks = self._table("looks", Averages())
 
-    def _tables(self) -> dict[str, Columns]:
-        return {**super()._tables(), "looks": self._looks}
-
-    def _step(self, seen: Observed, now: float, dt: float, frame: NDArray[np.uint8] | None) -> Tracks:
+    def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         r = self._records
         confirmed = r.id > 0
         recent = r.det_index >= 0
         high = seen.scores >= self._high_score
-        self._predict(dt)
-        if frame is not None and self._method != "none":
-            self._motion.warp(self._model, self._camera.estimate(frame))
-        looks = Vectors(seen) if seen.has_features else None
+        predicted = self._predict(when, frames)
         matching = self._matching(seen)
-        if looks is not None:
-            self._by_looks(matching, confirmed, high, seen, looks)
+        if seen.has_features:
+            self._by_looks(matching, confirmed, high, seen)
             recent |= ~confirmed
         else:
             recent[:] = True
-        predicted = self._model.decode(self._motion.position)
         matching.by_overlap(recent, high, predicted, seen.xyxy, self._iou_threshold)
         rows, cols = matching.pairs()
-        self._hit(rows, seen, cols, now)
-        self._born(seen, (high & (matching.track_of < 0)).nonzero()[0], now)
-        if looks is not None:
-            shown = (r.det_index >= 0).nonzero()[0]
-            if len(shown):
-                self._looks.store(shown, looks.of_rows(r.det_index[shown]), self._look_memory)
-        self._name((r.det_index >= 0) & ((r.hits >= self._min_hits) | (self._now is None)))
-        self._look(now)
-        result = self._result(now)
-        self._keep((r.det_index >= 0) | ((r.id > 0) & (now - r.seen <= self._max_coast + LATE)))
-        return result
+        self._hit(rows, seen, cols, when)
+        self._born(seen, (high & (matching.track_of < 0)).nonzero()[0], when)
+        at = when.of(r.stream)
+        self._name((r.det_index >= 0) & ((r.hits >= self._min_hits) | at.first))
+        self._look(when)
+        return np.asarray((r.det_index >= 0) | ((r.id > 0) & (at.now - r.seen <= self._max_coast + LATE)))
 
     def _doubt(self, scores: Floats) -> Floats | None:
         doubt: Floats = np.maximum(1.0 - scores, 0.01)  # a score of 1 is no proof
         return doubt
 
-    def _by_looks(self, matching: Matching, tracks: Mask, detections: Mask, seen: Observed, looks: Vectors) -> None:
+    def _by_looks(self, matching: Matching, tracks: Mask, detections: Mask, seen: Observed) -> None:
         free, found = matching.free(tracks, detections)
-        if not len(free) or not len(found):
-            return
-        place = self._motion.position[free]
-        variance = self._motion.innovation_variance(self._model)[free]
-        distance = squared_mahalanobis(place[:, None], self._model.encode(seen.xyxy[found]), variance[:, None])
-        i, j = (distance < CHI2_95[4]).nonzero()
-        rows, cols = free[i], found[j]
-        cosine = looks.distance(self._looks, rows, cols)
-        alike = (cosine < self._max_cosine).nonzero()[0]
-        weight = self._look_weight
-        cost = weight * cosine[alike] + (1 - weight) * distance[i[alike], j[alike]] / CHI2_95[4]
+        place, variance = self._motion.position[free], self._motion.innovation_variance()[free]
+        measured = self._model.encode(seen.xyxy[found])
+        reach = np.sqrt(CHI2_95[4] * variance[:, :2])
+        around = np.concatenate((place[:, :2] - reach, place[:, :2] + reach), axis=1)
+        i, j = matching.candidates(free, around, found, np.tile(measured[:, :2], 2))
+        distance = squared_mahalanobis(place[i], measured[j], variance[i])
+        inside = distance < CHI2_95[4]
+        rows, cols, distance = free[i[inside]], found[j[inside]], distance[inside]
+        cosine = self._looks.distance(rows, seen, cols)
+        alike = cosine < self._max_cosine
+        cost = self._look_weight * cosine[alike] + (1 - self._look_weight) * distance[alike] / CHI2_95[4]
         matching.take(rows[alike], cols[alike], cost, 2.0)
 
-    def _born(self, seen: Observed, cols: Indices, now: float) -> None:
-        super()._born(seen, cols, now)
-        if len(cols):
-            self._looks.extend(Averages(len(cols)))
+    def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
+        super()._hit(rows, seen, cols, when)
+        self._remember(rows, seen, cols)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything remembered, as a new dictionary of arrays and plain values. Options are not part of it."""
-        return {**super().state_dict(), "camera": self._camera.state_dict()}
+    def _born(self, seen: Observed, cols: Indices, when: Moment) -> Indices:
+        rows = super()._born(seen, cols, when)
+        self._remember(rows, seen, cols)
+        return rows
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned, bit for bit.
-
-        Raises:
-            ValueError: it was saved by another kind of tracker.
-        """
-        super().load_state_dict(state)
-        self._camera.load_state_dict(state["camera"])
+    def _remember(self, rows: Indices, seen: Observed, cols: Indices) -> None:
+        if seen.has_features:
+            self._looks.store(rows, seen.features(cols), self._look_memory)

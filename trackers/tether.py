@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trackers.appearance import Galleries, Vectors
-from trackers.association import (
-    Floats,
-    Indices,
-    assign,
-    expand,
-    iou,
-    mutual_best,
-    overlapping,
-    paired_height_iou,
-    paired_iou,
-)
-from trackers.camera import common_motion
+from trackers.appearance import Galleries
+from trackers.association import assign, centre, contested, expand, iou_of_pairs, mutual_best, paired_height_iou
+from trackers.camera import common_motions
 from trackers.columns import Columns
-from trackers.lifecycle import LATE, KalmanTracker, Mask
+from trackers.compiled import kernels
+from trackers.lifecycle import Floats, Indices, KalmanTracker, Mask, Picture
 from trackers.matching import Matching
+from trackers.moment import LATE, Moment
 from trackers.motion import XYAH
-from trackers.tracker import Observed, Range
-from trackers.tracks import Tracks
+from trackers.observed import Observed
+from trackers.tracker import Range
 
 _FAINT = 0.3
 """Seconds for which a track that is not seen may still be kept by faint detections."""
@@ -35,7 +26,6 @@ _RECENT = 0.2
 """Seconds since it was seen up to which a track is a witness of the camera's motion."""
 
 
-@dataclass
 class Sightings(Columns):
     """Where tracks were last seen.
 
@@ -46,6 +36,13 @@ class Sightings(Columns):
 
     xyxy: Floats
     absent: Floats
+
+    def __init__(self) -> None:
+        self.xyxy, self.absent = np.zeros((0, 4)), np.zeros(0)
+
+    def grow(self, seen: Observed, cols: Indices, now: Floats) -> None:
+        """Append tracks that start as detections `cols`."""
+        self.append(seen.xyxy[cols], np.zeros(len(cols)))
 
 
 class Tether(KalmanTracker):
@@ -78,6 +75,7 @@ class Tether(KalmanTracker):
         score_weight: exponent of the detection's score; 0 leaves it out.
         faint_penalty: by how much less a faint detection bids.
         faint_overlap: least overlap of a track with a faint detection.
+        tentative_last: tentative tracks bid for what the others left, not along with them.
         tentative_penalty: by how much less a tentative track bids.
         lost_penalty: by how much less a track bids for each second that it was lost, up to one second.
         mutual: pairs that are each other's best are made first; otherwise the sum of all bids is the greatest.
@@ -153,6 +151,10 @@ class Tether(KalmanTracker):
         self._lost_penalty = lost_penalty
         self._tentative_last = tentative_last
         self._solver = mutual_best if mutual else assign
+        self._weights = (
+            *(buffer, buffer_growth, height_weight, score_weight, faint_penalty, faint_overlap),
+            *(tentative_penalty, lost_penalty, low_score, _FAINT),
+        )
         self._camera_motion = camera_motion
         self._half_life = half_life
         self._score_trust = score_trust
@@ -168,53 +170,52 @@ class Tether(KalmanTracker):
         self._gallery_period = gallery_period
         super().__init__(**common)
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._sightings = Sightings(np.zeros((0, 4)), np.zeros(0))
-        self._galleries = Galleries(0, self._budget)
+    def _begin(self, streams: int) -> None:
+        super()._begin(streams)
+        self._sightings = self._table("sightings", Sightings())
+        self._galleries = self._table("galleries", Galleries(self._budget, self._gallery_period))
 
-    def _tables(self) -> dict[str, Columns]:
-        return {**super()._tables(), "sightings": self._sightings, "galleries": self._galleries}
-
-    def _step(self, seen: Observed, now: float, dt: float, frame: NDArray[np.uint8] | None) -> Tracks:
+    def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         r = self._records
         confirmed = r.id > 0
         lost = confirmed & (r.det_index < 0)
-        missing = now - dt - r.seen  # seconds before this frame
+        at = when.of(r.stream)
+        missing = at.now - at.dt - r.seen  # seconds before this frame
         high = seen.scores >= self._high_score
-        self._motion.damp(lost, dt, self._half_life)
-        self._predict(dt)
-        predicted = self._model.decode(self._motion.position)
+        self._motion.damp(lost, at.dt, self._half_life)
+        predicted = self._predict(when, frames)
         if self._camera_motion:
-            predicted = self._followed(predicted, confirmed & (missing < _RECENT), seen.xyxy[high])
-        looks = Vectors(seen) if seen.has_features else None
+            predicted = self._followed(predicted, confirmed & (missing < _RECENT), seen, high)
         matching = self._matching(seen)
         first = confirmed if self._tentative_last else np.ones(len(r), bool)
-        self._by_bids(matching, first, predicted, seen, high, missing, looks)
+        self._by_bids(matching, first, predicted, seen, high, missing)
         if self._recover:
-            self._by_corridor(matching, predicted, seen, high, lost & (missing < self._recover), missing, looks)
+            self._by_corridor(matching, predicted, seen, high, lost & (missing < self._recover), missing)
         if self._tentative_last:
-            self._by_bids(matching, ~confirmed, predicted, seen, high, missing, looks)
+            self._by_bids(matching, ~confirmed, predicted, seen, high, missing)
 
         rows, cols = matching.pairs()
-        self._hit(rows, seen, cols, now)
-        self._born(seen, self._new(matching, seen, high, cols), now)
-        self._look(now)
-        absent = (r.det_index < 0) & ~self._occlusions.covered
-        self._sightings.absent[absent] += dt
-        if looks is not None:
-            self._remember(looks, now)
-        ripe = (r.support >= self._evidence) & (now - r.born >= self._confirm_after - LATE)
-        self._name((r.det_index >= 0) & (ripe if self._now is not None else True))
-        result = self._result(now)
+        self._hit(rows, seen, cols, when)
+        new = matching.unclaimed(high, seen.xyxy, self._duplicate_iou)
+        rows, cols = np.concatenate((rows, self._born(seen, new, when))), np.concatenate((cols, new))
+        self._look(when)
+        at = when.of(r.stream)
+        self._sightings.absent += np.where((r.det_index < 0) & ~self._occlusions.covered, at.dt, 0.0)
+        if seen.has_features:
+            clear = high[cols] & ~self._occlusions.covered[rows]
+            now = when.of(seen.streams[cols[clear]]).now
+            self._galleries.remember(rows[clear], seen, cols[clear], now)
+        ripe = (r.support >= self._evidence) & (at.now - r.born >= self._confirm_after - LATE)
+        self._name((r.det_index >= 0) & (ripe | at.first))
         patience = np.where(r.id > 0, self._max_coast, self._patience)
-        waiting = (now - r.seen <= patience + LATE) & (self._sightings.absent <= self._max_absence + LATE)
-        self._keep((r.det_index >= 0) | waiting)
-        return result
+        waiting = (at.now - r.seen <= patience + LATE) & (self._sightings.absent <= self._max_absence + LATE)
+        return np.asarray((r.det_index >= 0) | waiting)
 
-    def _followed(self, predicted: Floats, witnesses: Mask, found: Floats) -> Floats:
+    def _followed(self, predicted: Floats, witnesses: Mask, seen: Observed, high: Mask) -> Floats:
         """Move all tracks along with the camera."""
-        shift = common_motion(predicted[witnesses], found)
+        streams, found = self._records.stream, seen.streams[high]
+        sides = predicted[witnesses], streams[witnesses], seen.xyxy[high], found
+        shift = common_motions(*sides, len(self._frames))[streams]
         if not shift.any():
             return predicted
         self._motion.position[:, :2] += shift
@@ -223,6 +224,17 @@ class Tether(KalmanTracker):
         return predicted + moved
 
     def _by_bids(
+        self, matching: Matching, bidders: Mask, predicted: Floats, seen: Observed, high: Mask, missing: Floats
+    ) -> None:
+        limit = 1 - self._gate
+        rows, cols, cost = self._bids(matching, bidders, predicted, seen, high, missing, limit)
+        if seen.has_features:
+            asked = (contested(rows, cols) | (missing[rows] > LATE)).nonzero()[0]
+            likeness = self._galleries.likeness(rows[asked], seen, cols[asked], self._max_cosine)
+            cost[asked] -= self._appearance_weight * likeness
+        matching.take(rows, cols, cost, limit, self._solver)
+
+    def _bids(
         self,
         matching: Matching,
         bidders: Mask,
@@ -230,61 +242,55 @@ class Tether(KalmanTracker):
         seen: Observed,
         high: Mask,
         missing: Floats,
-        looks: Vectors | None,
-    ) -> None:
-        confirmed, since = self._records.id > 0, np.minimum(missing, 1.0)
-        grown = expand(predicted, (self._buffer + self._buffer_growth * since)[:, None])
-        around = expand(seen.xyxy, self._buffer)
+        limit: float,
+    ) -> tuple[Indices, Indices, Floats]:
+        """Pairs that cost less than the limit, or would if they looked alike: tracks, detections, costs."""
+        confirmed = self._records.id > 0
         tracks, found = matching.free(bidders, np.ones(len(seen), bool))
-        i, j = overlapping(grown[tracks], around[found])
+        if seen.has_features:
+            limit += self._appearance_weight
+        if fast := kernels():
+            groups = matching.groups or (tracks[:0], found[:0])
+            sides = predicted, tracks, missing, confirmed, seen.xyxy, found, seen.scores, high, *groups
+            bids: tuple[Indices, Indices, Floats] = fast.bids(*sides, np.array([*self._weights, limit]))
+            return bids
+        since = np.minimum(missing, 1.0)
+        grown = expand(predicted[tracks], (self._buffer + self._buffer_growth * since[tracks])[:, None])
+        around = expand(seen.xyxy[found], self._buffer)
+        i, j = matching.candidates(tracks, grown, found, around)
         rows, cols = tracks[i], found[j]
         faint = ~high[cols]
         usable = ~faint | (confirmed[rows] & (missing[rows] < _FAINT) & (seen.scores[cols] >= self._low_score))
-        rows, cols, faint = rows[usable], cols[usable], faint[usable]
-        overlap = paired_iou(grown[rows], around[cols])
+        rows, cols, faint, i, j = rows[usable], cols[usable], faint[usable], i[usable], j[usable]
+        overlap = iou_of_pairs(grown, i, around, j)
         if self._height_weight:
             overlap *= paired_height_iou(predicted[rows], seen.xyxy[cols]) ** self._height_weight
         cost = 1 - overlap * seen.scores[cols] ** self._score_weight + self._faint_penalty * faint
-        cost += self._tentative_penalty * ~confirmed[rows] + self._lost_penalty * since[rows]
-        limit = 1 - self._gate
-        possible = cost < (limit if looks is None else limit + self._appearance_weight)
-        possible &= ~faint | (overlap >= self._faint_overlap)
-        rows, cols, cost = rows[possible], cols[possible], cost[possible]
-        if looks is not None and len(rows):
-            rivals = (np.bincount(rows)[rows] > 1) | (np.bincount(cols)[cols] > 1) | (missing[rows] > LATE)
-            asked = rivals.nonzero()[0]
-            distance = looks.distance(self._galleries, rows[asked], cols[asked])
-            likeness = np.clip(1 - distance / self._max_cosine, -1, 1)
-            cost[asked] -= self._appearance_weight * np.nan_to_num(likeness)
-        matching.take(rows, cols, cost, limit, self._solver)
+        cost += self._tentative_penalty * ~confirmed[rows]
+        cost += self._lost_penalty * since[rows]
+        possible = (cost < limit) & (~faint | (overlap >= self._faint_overlap))
+        return rows[possible], cols[possible], cost[possible]
 
     def _by_corridor(
-        self,
-        matching: Matching,
-        predicted: Floats,
-        seen: Observed,
-        high: Mask,
-        lost: Mask,
-        missing: Floats,
-        looks: Vectors | None,
+        self, matching: Matching, predicted: Floats, seen: Observed, high: Mask, lost: Mask, missing: Floats
     ) -> None:
         tracks, found = matching.free(lost, high)
         if not len(tracks) or not len(found):
             return
         last = self._sightings.xyxy[tracks]
-        start, goal, place = (_centre(boxes) for boxes in (last, predicted[tracks], seen.xyxy[found]))
+        start, goal, place = (centre(boxes) for boxes in (last, predicted[tracks], seen.xyxy[found]))
         height, tall = last[:, 3] - last[:, 1], seen.xyxy[found, 3] - seen.xyxy[found, 1]
         reach = height * (self._reach + self._reach_growth * missing[tracks])
         low, high_end = np.minimum(start, goal) - reach[:, None], np.maximum(start, goal) + reach[:, None]
-        i, j = overlapping(np.concatenate([low, high_end], axis=1), np.concatenate([place, place], axis=1))
+        i, j = matching.candidates(tracks, np.concatenate((low, high_end), axis=1), found, np.tile(place, 2))
         way = (goal - start)[i]
         apart = place[j] - start[i]
         along = (apart * way).sum(axis=1) / np.maximum((way * way).sum(axis=1), 1e-9)
         off = apart - np.clip(along, 0, 1)[:, None] * way
-        # both in units of what is just allowed: a corridor's half width, a sixth of the height
+        # both in units of what is just allowed: a corridor's half width, and _SIZE
         cost = np.hypot(off[:, 0], off[:, 1]) / reach[i] + np.abs(np.log(tall[j] / height[i])) / _SIZE
-        if looks is not None:
-            distance = looks.distance(self._galleries, tracks[i], found[j])
+        if seen.has_features:
+            distance = self._galleries.distance(tracks[i], seen, found[j])
             cost = np.where(distance < self._max_cosine, distance / self._max_cosine, 1.0)
         matching.take(tracks[i], found[j], cost, 1.0, self._solver)
 
@@ -294,38 +300,14 @@ class Tether(KalmanTracker):
         doubt: Floats = 1.0 - self._score_trust * scores
         return doubt
 
-    def _hit(self, rows: Indices, seen: Observed, cols: Indices, now: float) -> None:
-        super()._hit(rows, seen, cols, now)
+    def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
+        super()._hit(rows, seen, cols, when)
         self._sightings.xyxy[rows] = seen.xyxy[cols]
         self._sightings.absent[rows] = 0.0
 
-    def _new(self, matching: Matching, seen: Observed, high: Mask, claimed: Indices) -> Indices:
-        """The detections that start tracks."""
-        new = (high & (matching.track_of < 0)).nonzero()[0]
-        if len(new) and len(claimed):
-            covered = iou(seen.xyxy[new], seen.xyxy[claimed]).max(axis=1)
-            new = new[covered <= self._duplicate_iou]
-        return new
-
-    def _born(self, seen: Observed, cols: Indices, now: float) -> None:
-        super()._born(seen, cols, now)
-        if len(cols):
-            self._sightings.extend(Sightings(seen.xyxy[cols].copy(), np.zeros(len(cols))))
-            self._galleries.extend(Galleries(len(cols), self._budget))
-
-    def _remember(self, looks: Vectors, now: float) -> None:
-        """Store the looks of the tracks seen well, each once in `gallery_period` seconds."""
+    def _believed(self, when: Moment) -> Mask:
         r = self._records
-        due = (now - self._galleries.stored >= self._gallery_period - LATE) & ~self._occlusions.covered
-        rows = ((r.det_index >= 0) & (r.score >= self._high_score) & due).nonzero()[0]
-        if len(rows):
-            vectors = looks.of_rows(r.det_index[rows])
-            # a vector that is not finite would spoil every later comparison with the gallery
-            sound = np.isfinite(vectors).all(axis=1)
-            self._galleries.store(rows[sound], vectors[sound], now)
-
-    def _believed(self, now: float) -> Mask:
-        r, unseen = self._records, now - self._records.seen
+        unseen = when.of(r.stream).now - r.seen
         limit = np.where(self._occlusions.covered, self._believe_covered, self._believe_missed)
         return (r.det_index >= 0) | ((r.hits >= _ESTABLISHED) & (unseen <= limit + LATE))
 
@@ -335,7 +317,3 @@ _SIZE = 0.08
 
 _ESTABLISHED = 5
 """Detections that make a track one whose word counts while it is not seen."""
-
-
-def _centre(xyxy: Floats) -> Floats:
-    return np.asarray((xyxy[:, :2] + xyxy[:, 2:]) / 2)

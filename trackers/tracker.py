@@ -7,7 +7,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -15,18 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
+from trackers.moment import clock
+from trackers.observed import Features, Observed, observe
 from trackers.registry import Registry, nearest
 from trackers.tracks import Tracks
-
-Features = ArrayLike | Callable[[NDArray[np.int64]], ArrayLike]
-"""(N, D) appearance vectors, or a callable that returns (len(rows), D) of them for given rows."""
-
-
-_FAR, _SMALL = 1e9, 1e-6
-"""Coordinates and sides beyond which a box is none: their products and quotients would leave the numbers there are."""
-
-_MOST = 10_000
-"""Detections of a frame that are used: more are a broken detector, and would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,44 +115,6 @@ def _documented(docstring: str) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Observed:
-    """The detections of one frame that can be used.
-
-    Attributes:
-        xyxy: (N, 4) float64, positive areas. scores: (N,) float64. class_ids: (N,) int64.
-        rows: (N,) int64, the row each had in the arguments of `update`.
-    """
-
-    xyxy: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    class_ids: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    _features: Features | None
-
-    def __len__(self) -> int:
-        return len(self.xyxy)
-
-    @property
-    def has_features(self) -> bool:
-        """Whether `features` can be asked."""
-        return self._features is not None
-
-    def features(self, which: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(len(which), D) float32 unit vectors of some of these detections.
-
-        Raises:
-            ValueError: the callable given to `update` returned something of another shape.
-        """
-        rows = self.rows[which]
-        given = self._features(rows) if callable(self._features) else np.asarray(self._features)[rows]
-        vectors = np.asarray(given, np.float32)
-        if vectors.ndim != 2 or len(vectors) != len(rows):
-            raise ValueError(f"features for {len(rows)} rows came as {vectors.shape}; they must be ({len(rows)}, D)")
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
-
-
 class Tracker(ABC):
     """Links the detections of successive frames of one source into tracks.
 
@@ -241,10 +195,10 @@ class Tracker(ABC):
         Raises:
             ValueError: arrays of different lengths, or a time before the last one.
         """
-        if not isinstance(xyxy, np.ndarray | list | tuple):
-            xyxy, scores, class_ids = _unpacked(xyxy)
-        seen = self._usable(xyxy, scores, class_ids, features)
-        now, dt = self._clock(timestamp)
+        seen = observe(xyxy, scores, class_ids, features)
+        now, dt = clock(self._now, timestamp, self._frame_period)
+        self.ignored.update(seen.ignored)
+        self.clipped += seen.clipped
         tracks = self._step(seen, now, dt, frame)
         self._now = now
         return tracks
@@ -268,58 +222,6 @@ class Tracker(ABC):
             ValueError: a time before the last one.
         """
 
-    def _clock(self, timestamp: float | None) -> tuple[float, float]:
-        if timestamp is None:
-            return (0.0, 0.0) if self._now is None else (self._now + self._frame_period, self._frame_period)
-        now = float(timestamp)
-        if not math.isfinite(now):
-            raise ValueError(f"timestamp must be a number of seconds, not {timestamp}")
-        if self._now is None:
-            return now, 0.0
-        if now < self._now:
-            raise ValueError(f"time goes backwards, from {self._now:.6g} s to {now:.6g} s; call reset() to start again")
-        return now, now - self._now
-
-    def _usable(
-        self, xyxy: ArrayLike, scores: ArrayLike | None, class_ids: ArrayLike | None, features: Features | None
-    ) -> Observed:
-        boxes = np.asarray(xyxy, np.float64)
-        n = len(boxes)
-        if n == 0:
-            boxes = boxes.reshape(0, 4)
-        score = np.ones(n) if scores is None else np.asarray(scores, np.float64)
-        classes = np.zeros(n, np.int64) if class_ids is None else np.asarray(class_ids).astype(np.int64)
-        if boxes.shape != (n, 4) or score.shape != (n,) or classes.shape != (n,):
-            raise ValueError(
-                f"xyxy {boxes.shape}, scores {score.shape} and class_ids {classes.shape} must be (N, 4), (N,) and (N,)"
-            )
-        if features is not None and not callable(features):
-            features = np.asarray(features)
-            if features.ndim != 2 or len(features) != n:
-                raise ValueError(f"features {features.shape} must be (N, D) with N = {n}")
-        finite = (np.abs(boxes) <= _FAR).all(axis=1)  # False for NaN
-        solid = (boxes[:, 2:] >= boxes[:, :2] + _SMALL).all(axis=1)
-        sure = np.isfinite(score)
-        good = finite & solid & sure
-        rows = np.arange(n)
-        if not good.all():
-            counts = {
-                "box not finite": np.count_nonzero(~finite),
-                "box empty": np.count_nonzero(finite & ~solid),
-                "score not finite": np.count_nonzero(finite & solid & ~sure),
-            }
-            self.ignored.update({reason: count for reason, count in counts.items() if count})
-            boxes, score, classes, rows = boxes[good], score[good], classes[good], rows[good]
-        outside = int(np.count_nonzero((score < 0) | (score > 1)))
-        if outside:
-            self.clipped += outside
-            score = np.clip(score, 0.0, 1.0)
-        if len(rows) > _MOST:
-            self.ignored["too many"] += len(rows) - _MOST
-            best = np.sort(np.argsort(-score, kind="stable")[:_MOST])
-            boxes, score, classes, rows = boxes[best], score[best], classes[best], rows[best]
-        return Observed(boxes, score, classes, rows, features)
-
     def reset(self) -> None:
         """Forget all tracks, ids and the time: the next `update` is the first of a new sequence."""
         self._now = None
@@ -341,23 +243,6 @@ class Tracker(ABC):
         self._now = state["now"]
         self.ignored = Counter(state["ignored"])
         self.clipped = state["clipped"]
-
-
-def _unpacked(found: Any) -> tuple[NDArray[Any], ArrayLike | None, ArrayLike | None]:
-    """Boxes, scores and classes of a supervision.Detections or an Ultralytics Results, told apart by attributes."""
-    boxes = getattr(found, "boxes", None)
-    if boxes is not None and hasattr(boxes, "xyxy"):
-        return tuple(_numpy(getattr(boxes, field)) for field in ("xyxy", "conf", "cls"))  # type: ignore[return-value]
-    if hasattr(found, "xyxy") and hasattr(found, "confidence"):
-        return np.asarray(found.xyxy), found.confidence, found.class_id
-    raise ValueError(
-        f"update takes an (N, 4) array, a supervision.Detections or an Ultralytics Results, not {type(found).__name__}"
-    )
-
-
-def _numpy(tensor: Any) -> NDArray[Any]:
-    """An array or tensor on any device as an array."""
-    return np.asarray(tensor.cpu() if hasattr(tensor, "cpu") else tensor)
 
 
 registry: Registry[Tracker] = Registry("tracker", Tracker, "trackers", "framechain.trackers")  # type: ignore[type-abstract]

@@ -68,7 +68,11 @@ class Tracks:
         >>> Tracks()[:0].id
         array([], dtype=int64)
         """
-        return Tracks(**{f.name: getattr(self, f.name)[rows] for f in fields(self) if not f.name.startswith("_")})
+        return self.part(rows, None)
+
+    def part(self, rows: NDArray[np.bool_] | NDArray[np.int64] | slice, hidden: Tracks | None) -> Tracks:
+        """The given rows, with these lost and tentative tracks behind them."""
+        return Tracks(**{name: getattr(self, name)[rows] for name in _COLUMNS}, _hidden=hidden)
 
     def lost(self) -> Tracks:
         """Confirmed tracks that this frame did not show: predicted boxes, `det_index` -1."""
@@ -84,3 +88,6 @@ class Tracks:
     def tentative(self) -> Tracks:
         """Tracks seen in this frame but not trusted yet: `id` -1 unless the track was trusted before."""
         return Tracks() if self._hidden is None else self._hidden[self._hidden.det_index >= 0]
+
+
+_COLUMNS = tuple(column.name for column in fields(Tracks) if not column.name.startswith("_"))

@@ -22,6 +22,8 @@ from trackers.association import (
     paired_iou,
 )
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 
 def scene(seed: int, n: int, m: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)

@@ -73,14 +73,14 @@ def test_filters_that_were_moved_are_those_of_the_moved_picture(model: MotionMod
         return np.concatenate([centre - half, centre + half], axis=1)
 
     boxes = crowd(rng, 6)
-    plain = KalmanFilters.start(model, model.encode(boxes))
-    other = KalmanFilters.start(model, model.encode(moved(boxes)))
+    plain = KalmanFilters(model, boxes)
+    other = KalmanFilters(model, moved(boxes))
     for _ in range(15):
         boxes = boxes + np.tile(rng.normal(2, 1, (6, 2)), 2)
         for filters, seen in ((plain, boxes), (other, moved(boxes))):
-            filters.predict(model, 1 / 30)
-            filters.correct(model, np.arange(6), model.encode(seen))
-    plain.warp(model, affine)
+            filters.predict(1 / 30)
+            filters.correct(np.arange(6), seen, np.arange(6))
+    plain.warp(affine)
     if isinstance(model, XYAH):  # the noise of SORT does not grow with the object, that of x and y in XYWH differs
         np.testing.assert_allclose(plain.position, other.position, rtol=1e-9)
         np.testing.assert_allclose(plain.velocity, other.velocity, rtol=1e-9, atol=1e-9)
@@ -90,15 +90,16 @@ def test_filters_that_were_moved_are_those_of_the_moved_picture(model: MotionMod
         np.testing.assert_allclose(model.decode(plain.position), model.decode(other.position), atol=40)
 
 
+@pytest.mark.usefixtures("loops")
 def test_each_filter_may_have_a_time_of_its_own() -> None:
     model = XYAH()
     boxes = crowd(np.random.default_rng(1), 3)
-    together = KalmanFilters.start(model, model.encode(boxes))
+    together = KalmanFilters(model, boxes)
     together.velocity[:] = 5.0
-    steps = np.array([[0.1], [0.4], [1.3]])
+    steps = np.array([0.1, 0.4, 1.3])
     alone = [together.take(np.array([n])) for n in range(3)]
-    together.predict(model, steps)
+    together.predict(steps)
     for n, one in enumerate(alone):
-        one.predict(model, float(steps[n, 0]))
+        one.predict(float(steps[n]))
         for name in ("position", "velocity", "pp", "pv", "vv"):
             np.testing.assert_array_equal(getattr(together, name)[n], getattr(one, name)[0])

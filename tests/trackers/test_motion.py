@@ -9,6 +9,8 @@ from scipy.stats import chi2
 
 from trackers.motion import CHI2_95, REFERENCE_RATE, XYAH, XYSR, XYWH, KalmanFilters, MotionModel, squared_mahalanobis
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 
 def full_filter(model: MotionModel, box: np.ndarray) -> KalmanFilter:
     """The coupled 8-state filter of the paper, per frame: one matrix, as published."""
@@ -40,11 +42,11 @@ def test_the_decoupled_filters_are_the_full_one(model: MotionModel, seed: int) -
     corner = rng.uniform(100, 500, (tracks, 2))
     size = rng.uniform(40, 120, (tracks, 2))
     boxes = np.concatenate([corner, corner + size], axis=1)
-    ours = KalmanFilters.start(model, model.encode(boxes))
+    ours = KalmanFilters(model, boxes)
     theirs = [full_filter(model, box) for box in boxes]
     for _ in range(40):
         gap = int(rng.integers(1, 6))
-        ours.predict(model, gap / REFERENCE_RATE)
+        ours.predict(gap / REFERENCE_RATE)
         for kalman in theirs:
             predict_frames(kalman, model, gap)
         boxes += rng.normal(0, 2, (tracks, 1)) + rng.normal(0, 1, boxes.shape)
@@ -57,7 +59,7 @@ def test_the_decoupled_filters_are_the_full_one(model: MotionModel, seed: int) -
             k = len(z)
             kalman.R = factor * np.diag(np.broadcast_to(model.measurement_variance(kalman.x[:k].T), (1, k))[0])
             kalman.update(z[:, None])
-        ours.correct(model, rows, measured, doubt)
+        ours.correct(rows, boxes, rows, doubt)
         for row, kalman in enumerate(theirs):
             k = ours.position.shape[1]
             np.testing.assert_allclose(ours.position[row], kalman.x[:k, 0], rtol=1e-9, atol=1e-9)
@@ -73,21 +75,21 @@ def test_the_decoupled_filters_are_the_full_one(model: MotionModel, seed: int) -
 
 def test_cutting_time_into_pieces_changes_nothing() -> None:
     model = XYSR()  # its noise does not depend on the state
-    once, often = (KalmanFilters.start(model, np.array([[50.0, 60.0, 800.0, 0.5]])) for _ in range(2))
+    once, often = (KalmanFilters(model, np.array([[40.0, 40.0, 60.0, 80.0]])) for _ in range(2))
     for filters in (once, often):
         filters.velocity[:] = [[3.0, -2.0, 1.0, 0.0]]
-    once.predict(model, 1.7)
+    once.predict(1.7)
     for dt in (0.4, 0.013, 0.287, 1.0):
-        often.predict(model, dt)
+        often.predict(dt)
     for name in ("position", "velocity", "pp", "pv", "vv"):
         np.testing.assert_allclose(getattr(often, name), getattr(once, name), rtol=1e-12)
 
 
 def test_no_time_changes_nothing() -> None:
     model = XYAH()
-    filters = KalmanFilters.start(model, np.array([[50.0, 60.0, 0.5, 80.0]]))
+    filters = KalmanFilters(model, np.array([[30.0, 20.0, 70.0, 100.0]]))
     before = filters.state_dict()
-    filters.predict(model, 0.0)
+    filters.predict(0.0)
     for name, column in filters.state_dict().items():
         np.testing.assert_array_equal(column, before[name])
 
@@ -102,11 +104,11 @@ def test_boxes_survive_encoding(model: MotionModel) -> None:
 
 def test_a_shrinking_box_never_turns_inside_out() -> None:
     for model in (XYAH(), XYSR()):
-        filters = KalmanFilters.start(model, model.encode(np.array([[0.0, 0.0, 30.0, 60.0]])))
+        filters = KalmanFilters(model, np.array([[0.0, 0.0, 30.0, 60.0]]))
         filters.velocity[:, list(model.positive)] = -1000.0
         for _ in range(50):
-            filters.predict(model, 0.1)
-            box = model.decode(filters.position)[0]
+            filters.predict(0.1)
+            box = filters.boxes()[0]
             assert np.isfinite(box).all()
             assert (box[2:] > box[:2]).all()
 

@@ -14,21 +14,23 @@ from trackers.occlusion import Occlusions
 NAMES = [name for name in trackers.available() if name != "sort"]
 
 
+pytestmark = pytest.mark.usefixtures("loops")
+
+
 def test_the_one_that_reaches_lower_is_in_front() -> None:
     boxes = np.array([[0, 0, 40, 100], [20, 10, 60, 120], [200, 0, 240, 100]], float)
-    occlusions = Occlusions.start(3)
+    occlusions = Occlusions(3)
     occlusions.look(boxes, np.array([7, 8, 9]), np.ones(3, bool), 5.0)
     assert occlusions.covered.tolist() == [True, False, False]
     assert occlusions.by.tolist() == [8, -1, -1]
     occlusions.look(boxes, np.array([7, 8, 9]), np.ones(3, bool), 6.5)
-    covered, by, seconds = occlusions.told(np.ones(3, bool), 6.5)
-    assert seconds.tolist() == [1.5, 0, 0]
-    assert by[covered].tolist() == [8]
+    assert occlusions.since[0] == 5.0, "since it was covered first"
+    assert occlusions.by[occlusions.covered].tolist() == [8]
 
 
 def test_what_is_not_seen_is_behind_what_is() -> None:
     boxes = np.array([[0, 0, 40, 130], [0, 10, 40, 120]], float)
-    occlusions = Occlusions.start(2)
+    occlusions = Occlusions(2)
     occlusions.look(boxes, np.array([1, 2]), np.array([False, True]), 0.0)
     assert occlusions.by.tolist() == [2, -1]
     occlusions.look(boxes, np.array([1, 2]), np.array([False, False]), 1.0)

@@ -1,0 +1,156 @@
+"""MultiStreamTracker: many cameras in one pass over arrays, each as if it had a tracker of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from trackers.lifecycle import KalmanTracker
+from trackers.moment import Moment, clock
+from trackers.observed import Features, observe, together
+from trackers.tracker import DEFAULT, create
+from trackers.tracks import Tracks
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What one camera shows: the arguments of `Tracker.update`."""
+
+    xyxy: Any
+    scores: ArrayLike | None = None
+    class_ids: ArrayLike | None = None
+    features: Features | None = None
+    frame: NDArray[np.uint8] | None = None
+    timestamp: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Camera:
+    """What is known of a camera besides its tracks.
+
+    Attributes:
+        stream: its number among the cameras. now: seconds, time of its last frame.
+        ignored, clipped: detections that could not be used, see `Tracker`.
+    """
+
+    stream: int
+    now: float | None = None
+    ignored: Counter[str] = field(default_factory=Counter)
+    clipped: int = 0
+
+
+class MultiStreamTracker:
+    """Follows many cameras with one kind of tracker; ids count from 1 for each camera.
+
+    The results are those of a tracker a camera. What a call costs is mostly the number of array operations, not their
+    size: with 16 cameras one pass is several times faster than 16.
+
+        >>> tracker = MultiStreamTracker("sort", min_hits=0)
+        >>> tracks = tracker.update({"door": ([[0, 0, 40, 90]], [0.9]), "yard": View([[5, 5, 50, 99]], timestamp=2.0)})
+        >>> tracks["door"].id, tracks["yard"].id
+        (array([1]), array([1]))
+
+    Args:
+        tracker: which tracker; not one that another package brings, unless it is a `KalmanTracker`.
+        options: of that tracker.
+
+    Attributes:
+        cameras: what is known of each, by name. They join when they are first seen.
+
+    Raises:
+        UnknownName: no tracker has that name.
+        ValueError: that tracker can follow one camera only; or an option is unknown or cannot have that value.
+    """
+
+    def __init__(self, tracker: str = DEFAULT, **options: Any) -> None:
+        core = create(tracker, **options)
+        if not isinstance(core, KalmanTracker):
+            raise ValueError(f"tracker '{tracker}' follows one camera only; make one for each camera")
+        self._core = core
+        self.reset()
+
+    def update(self, views: Mapping[Hashable, View | tuple[Any, ...]]) -> dict[Hashable, Tracks]:
+        """Take in the next frame of some cameras; those left out have none now, and nothing changes for them.
+
+        Args:
+            views: what each shows, by its name; a tuple stands for the first fields of a `View`.
+
+        Returns:
+            the tracks that each of these frames shows.
+
+        Raises:
+            ValueError: as `Tracker.update`, with the camera's name; nothing has changed then for any camera. Or some
+                cameras come with features and some without.
+        """
+        if not views:
+            return {}
+        given = {name: view if isinstance(view, View) else View(*view) for name, view in views.items()}
+        known = {name: self.cameras.get(name) or Camera(-1) for name in given}
+        seen, times = {}, {}
+        for name, view in given.items():
+            try:
+                times[name] = clock(known[name].now, view.timestamp, self._core._frame_period)
+                seen[name] = observe(view.xyxy, view.scores, view.class_ids, view.features)
+            except ValueError as error:
+                raise ValueError(f"camera '{name}': {error}") from None
+        mixed = {one.has_features for one in seen.values() if len(one)}
+        if len(mixed) > 1:
+            raise ValueError("some cameras come with features and some without; give them for all or for none")
+        for name, camera in known.items():
+            self._join(name, camera)
+            camera.ignored.update(seen[name].ignored)
+            camera.clipped += seen[name].clipped
+        size = len(self._core._frames)
+        when = Moment(np.zeros(size), np.zeros(size), np.zeros(size, bool), np.zeros(size, bool))
+        frames: list[NDArray[np.uint8] | None] = [None] * size
+        for name, camera in known.items():
+            now, dt = times[name]
+            n = camera.stream
+            when.now[n], when.dt[n], when.first[n], when.active[n] = now, dt, camera.now is None, True  # type: ignore[index]
+            frames[n], camera.now = given[name].frame, now
+        found = together({known[name].stream: one for name, one in seen.items()}, size)
+        results = self._core._rounds(found, when, frames)
+        return {name: results[camera.stream] for name, camera in known.items()}
+
+    def _join(self, name: Hashable, camera: Camera) -> None:
+        """Number a camera that is new."""
+        if camera.stream < 0:
+            used = {other.stream for other in self.cameras.values()}
+            camera.stream = next(n for n in range(len(used) + 1) if n not in used)
+            self.cameras[name] = camera
+            self._core._stream_begins(camera.stream)
+
+    def forget(self, name: Hashable) -> None:
+        """Drop a camera and its tracks; if it comes back it starts anew.
+
+        Raises:
+            KeyError: there is no such camera.
+        """
+        self._core._stream_begins(self.cameras.pop(name).stream)
+
+    def reset(self) -> None:
+        """Forget all cameras."""
+        self.cameras: dict[Hashable, Camera] = {}
+        self._core.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything remembered, as a new dictionary of arrays and plain values. Options are not part of it."""
+        cameras = [(name, one.stream, one.now, dict(one.ignored), one.clipped) for name, one in self.cameras.items()]
+        return {"cameras": cameras, "tracks": self._core.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned, bit for bit.
+
+        Raises:
+            ValueError: it was saved by another kind of tracker.
+        """
+        self._core.load_state_dict(state["tracks"])
+        self.cameras = {
+            name: Camera(stream, now, Counter(ignored), clipped)
+            for name, stream, now, ignored, clipped in state["cameras"]
+        }
