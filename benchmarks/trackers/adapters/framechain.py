@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import trackers
+from trackers.multistream import MultiStreamTracker, View
 
 PACKAGE = "framechain"
 
@@ -38,33 +39,24 @@ class Adapter:
         )
 
 
-def make_together(name: str, rate: float, features: bool, cameras: int) -> Together | None:
-    """All cameras in one object, where this version has it and this tracker can."""
-    kind = getattr(trackers, "MultiStreamTracker", None)
-    if kind is None:
-        return None
-    try:
-        return Together(kind(name))
-    except ValueError:  # not every tracker can
-        return None
+def make_together(name: str, rate: float, features: bool, cameras: int) -> Together:
+    """All cameras in one object."""
+    return Together(MultiStreamTracker(name))
 
 
 class Together:
     """One update for a frame of every camera."""
 
-    def __init__(self, tracker: Any) -> None:
+    def __init__(self, tracker: MultiStreamTracker) -> None:
         self.tracker = tracker
 
     def prepare(self, found: list[tuple[Any, Any, Any]], seconds: float) -> Any:
-        """Detections by camera, and their times."""
+        """A view of each camera."""
         return {
-            "frames": {
-                camera: (xyxy, scores) if features is None else (xyxy, scores, None, features)
-                for camera, (xyxy, scores, features) in enumerate(found)
-            },
-            "timestamps": dict.fromkeys(range(len(found)), seconds),
+            camera: View(xyxy, scores, features=features, timestamp=seconds)
+            for camera, (xyxy, scores, features) in enumerate(found)
         }
 
     def update(self, given: Any) -> Any:
         """One frame of every camera."""
-        return self.tracker.update(given["frames"], given["timestamps"])
+        return self.tracker.update(given)
