@@ -19,7 +19,12 @@ def main() -> None:
     """Do what the command line says."""
     arguments = _arguments()
     if arguments.command == "table":
-        print("\n".join(table(json.loads(path.read_text()), cpu=arguments.cpu) for path in arguments.results))
+        print(
+            "\n".join(
+                table(json.loads(path.read_text()), cpu=arguments.cpu, only=arguments.sequence)
+                for path in arguments.results
+            )
+        )
         return
     only = [name for name in (arguments.only or "").split(",") if name]
     for package in PACKAGES:
@@ -73,6 +78,7 @@ def _arguments() -> argparse.Namespace:
     shown = commands.add_parser("table", help="results as Markdown")
     shown.add_argument("results", type=Path, nargs="+")
     shown.add_argument("--cpu", action="store_true", help="processor time instead of the clock's")
+    shown.add_argument("--sequence", action="append", default=[], help="differences over this alone; may be repeated")
     for name in ("venvs", "speed", "accuracy"):
         command = commands.add_parser(name)
         command.add_argument("--venvs", type=Path, default=Path(".venvs"), help="folder of the rivals' environments")

@@ -122,12 +122,18 @@ def _cut(rows: MotRows, start: int) -> MotRows:
     return MotRows(part.frame - start, part.id, part.xyxy, part.confidence, part.class_id, part.visibility)
 
 
-def differences(results: Mapping[str, Any], reference: str) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Of each entry: reference minus it, and the 95 % interval: HOTA and IDF1 in points, IDSW in switches."""
+def differences(
+    results: Mapping[str, Any], reference: str, sequences: Sequence[str] = ()
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Of each entry: reference minus it, and the 95 % interval: HOTA and IDF1 in points, IDSW in switches.
+
+    Args:
+        sequences: these alone; all if empty.
+    """
     entries = {name: row for name, row in results["entries"].items() if "chunks" in row}
     if reference not in entries:
         return {}
-    names = sorted(entries[reference]["chunks"])
+    names = sorted(name for name in entries[reference]["chunks"] if not sequences or name.split("@")[0] in sequences)
     seed = int(hashlib.sha256(" ".join(names).encode()).hexdigest()[:8], 16)
     drawn = np.random.default_rng(seed).integers(0, len(names), (DRAWS, len(names)))
     every = np.concatenate([np.arange(len(names))[None], drawn])

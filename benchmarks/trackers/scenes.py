@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ def one_scale(sequence: TrackedSequence) -> TrackedSequence:
 
 def write(path: Path, frames: Sequence[Found], rate: float) -> None:
     """A scene for `worker.py`."""
-    columns = {
+    columns: dict[str, Any] = {
         "counts": np.array([len(found.xyxy) for found in frames]),
         "xyxy": np.concatenate([found.xyxy for found in frames]),
         "scores": np.concatenate([found.scores for found in frames]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def _line(row: dict[str, Any]) -> str:
     return "  ".join(cells + cameras + ([f"mot: {cell(row['mot'])}"] if "mot" in row else []))
 
 
-def cell(found: dict[str, Any] | None, key: str = "ms") -> str:
+def cell(found: Mapping[str, Any] | None, key: str = "ms") -> str:
     """A median in milliseconds, or why there is none."""
     if not found:
         return "–"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.trackers.accuracy import differences
@@ -16,14 +16,15 @@ REFERENCES = tuple(
 """The entry that others are subtracted from: the first of these that there is."""
 
 
-def table(results: Mapping[str, Any], *, cpu: bool = False) -> str:
+def table(results: Mapping[str, Any], *, cpu: bool = False, only: Sequence[str] = ()) -> str:
     """Tables of a results file of either kind.
 
     Args:
         cpu: milliseconds of processor time, which others on the machine disturb less.
+        only: sequences that differences are taken over; all if empty.
     """
     rows = results["entries"]
-    lines = _speed(results, cpu) if any("crowds" in row for row in rows.values()) else _accuracy(results)
+    lines = _speed(results, cpu) if any("crowds" in row for row in rows.values()) else _accuracy(results, only)
     machine = results["machine"]
     return "\n".join([*lines, "", f"{machine['cpu']}, one thread, Python {machine['python']}, {results['date']}.", ""])
 
@@ -54,7 +55,7 @@ def _camera(cameras: Mapping[str, Any], name: str, key: str) -> str:
     return cell(cameras if "error" in cameras or "over" in cameras else cameras.get(name), key)
 
 
-def _accuracy(results: Mapping[str, Any]) -> Iterator[str]:
+def _accuracy(results: Mapping[str, Any], only: Sequence[str]) -> Iterator[str]:
     rows = {name: row for name, row in results["entries"].items() if "all" in row}
     frames = sum(results["sequences"].values())
     yield f"{', '.join(results['sequences'])}: {frames} frames together."
@@ -66,16 +67,24 @@ def _accuracy(results: Mapping[str, Any]) -> Iterator[str]:
         shares = " | ".join(f"{100 * figures[key]:.1f}" for key in ("HOTA", "DetA", "AssA", "IDF1", "MOTA"))
         yield f"| {name} | {shares} | {figures['IDSW']} |"
     for name, row in results["entries"].items():
-        if "error" in row:
+        if "all" not in row:
             yield f"| {name} | {row['error']} | | | | | |"
+    yield ""
+    yield "HOTA by sequence:"
+    yield ""
+    yield "| | " + " | ".join(results["sequences"]) + " |"
+    yield "|---" * (len(results["sequences"]) + 1) + "|"
+    for name, row in rows.items():
+        yield f"| {name} | " + " | ".join(f"{100 * row['each'][each]['HOTA']:.1f}" for each in row["each"]) + " |"
     reference = next((name for name in REFERENCES if name in rows), None)
     if reference is None:
         return
     yield ""
-    yield f"{reference} minus each, over chunks of 100 frames, with 95 % intervals (paired bootstrap):"
+    where = f" of {' and '.join(only)}" if only else ""
+    yield f"{reference} minus each, over chunks of 100 frames{where}, with 95 % intervals (paired bootstrap):"
     yield ""
     yield "| | HOTA | IDF1 | switches |"
     yield "|---" * 4 + "|"
-    for name, found in differences(results, reference).items():
+    for name, found in differences(results, reference, only).items():
         cells = [f"{middle:+.1f} ({low:+.1f} … {high:+.1f})" for middle, low, high in found.values()]
         yield f"| {name} | " + " | ".join(cells) + " |"

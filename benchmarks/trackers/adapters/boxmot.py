@@ -13,7 +13,7 @@ from boxmot.trackers.specs import TrackerSpec
 
 PACKAGE = "boxmot"
 
-_WITHOUT_IMAGE = {
+_WITHOUT_IMAGE: dict[str, dict[str, Any]] = {
     "botsort": {"use_cmc": False},
     "boosttrack": {"use_cmc": False},
     "occluboost": {"use_cmc": False},

@@ -40,7 +40,7 @@ class Textbook:
             track["age"] += 1
         predicted = [_box(track["filter"]) for track in self.tracks]
         cost = np.array([[1 - _iou(a, b) for b in boxes] for a in predicted]).reshape(len(predicted), len(boxes))
-        rows, cols = linear_sum_assignment(cost) if cost.size else ([], [])
+        rows, cols = linear_sum_assignment(cost)
         used = set()
         for row, col in zip(rows, cols, strict=True):
             if cost[row, col] < 0.7:
