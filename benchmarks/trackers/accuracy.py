@@ -51,7 +51,7 @@ def measure(
             continue
         if entry.features not in paths:
             paths[entry.features] = {each.name: _written(folder, each, entry.features) for each in sequences}
-        with jobs.run(entry, {"rows": paths[entry.features]}, venvs, 540) as report:
+        with jobs.run(entry, {"rows": paths[entry.features]}, venvs, 1800) as report:
             found = report["rows"]
             tables = {name: np.load(one["rows"]) for name, one in found.items() if "rows" in one}
         row = {

@@ -43,7 +43,7 @@ def run(
         job.write_text(json.dumps(described))
         command = [python_of(entry.package, venvs), HERE / "worker.py", job]
         try:
-            said = subprocess.run(
+            done = subprocess.run(
                 command,
                 env=environment(entry),
                 timeout=seconds,
@@ -51,7 +51,8 @@ def run(
                 text=True,
                 cwd=folder,
                 check=False,
-            ).stderr
+            )
+            said = done.stderr if done.returncode > 0 else f"ended by signal {-done.returncode}"
         except subprocess.TimeoutExpired:
             said = f"ended after {seconds:.0f} s"
         report: Report = json.loads(out.read_text()) if out.is_file() else {}
