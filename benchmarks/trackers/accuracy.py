@@ -1,9 +1,7 @@
 """HOTA, CLEAR and IDF1 on identical detections, and how sure the differences between Tether and the others are.
 
-Differences: every sequence is cut into chunks of 100 frames, each judged by itself; chunks are drawn with
-replacement, 2000 times, the same ones for both trackers. HOTA is then the chunks' mean, weighted by annotated
-boxes; IDF1 and identity switches are those of all chunks together. What happens across chunks is not in the
-intervals; it is in the figures of whole sequences beside them.
+Differences: what whole sequences' HOTA, IDF1 and identity switches are sums of is kept apart by stretches of 100 frames
+(`chunks.py`); stretches are drawn with replacement, 2000 times, the same ones for both trackers.
 """
 
 from __future__ import annotations
@@ -18,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.trackers import jobs, scenes
+from benchmarks.trackers.chunks import columns, contributions, figures
 from benchmarks.trackers.rivals import Entry
-from trackers.evaluate import Figures, evaluate
+from trackers.evaluate import Figures, _prepared, evaluate
 from trackers.mot_format import MotRows
 from trackers.sequences import TrackedSequence
 
@@ -85,25 +84,22 @@ def judged(
     sequences: Sequence[TrackedSequence], tables: Mapping[str, NDArray[np.float64]], *, hidden: bool
 ) -> dict[str, Any]:
     """Figures of whole sequences, of all of them together, and of each chunk."""
-    whole, chunks = {}, {}
+    whole, parts = {}, {}
     for sequence in sequences:
-        shown = _rows(tables[sequence.name], hidden)
-        whole[sequence.name] = sequence.truth, shown
-        for start in range(0, len(sequence.frames), CHUNK):
-            if len(sequence.frames) - start >= CHUNK / 2 or start == 0:
-                pair = _cut(sequence.truth, start), _cut(shown, start)
-                chunks[f"{sequence.name}@{start}"] = pair
+        pair = sequence.truth, _rows(tables[sequence.name], hidden)
+        whole[sequence.name] = pair
+        for n, sums in enumerate(contributions(_prepared(sequence.name, *pair), CHUNK)):
+            parts[f"{sequence.name}@{n * CHUNK}"] = sums
     together, each = evaluate(whole)
-    _, parts = evaluate(chunks)
-    return {
-        "all": _kept(together),
-        "each": {name: _kept(figures) for name, figures in each.items()},
-        "chunks": {name: _kept(figures) for name, figures in parts.items()},
-    }
+    again = figures(columns(parts), np.arange(len(parts))[None])
+    for name, values in again.items():
+        if abs(values[0] - getattr(together, name)) > 1e-4:
+            raise AssertionError(f"{name}: stretches add up to {values[0]}, TrackEval says {getattr(together, name)}")
+    return {"all": _kept(together), "each": {name: _kept(one) for name, one in each.items()}, "chunks": parts}
 
 
-def _kept(figures: Figures) -> dict[str, float]:
-    found = asdict(figures)
+def _kept(whole: Figures) -> dict[str, float]:
+    found = asdict(whole)
     return {name: round(found[name], 5) for name in KEPT}
 
 
@@ -115,11 +111,6 @@ def _rows(table: NDArray[np.float64], hidden: bool) -> MotRows:
     ids = np.unique(table[:, 1], return_inverse=True)[1] + 1
     count = len(table)
     return MotRows(table[:, 0].astype(np.int64), ids, table[:, 2:6], np.ones(count), np.full(count, -1), np.ones(count))
-
-
-def _cut(rows: MotRows, start: int) -> MotRows:
-    part = rows[(rows.frame > start) & (rows.frame <= start + CHUNK)]
-    return MotRows(part.frame - start, part.id, part.xyxy, part.confidence, part.class_id, part.visibility)
 
 
 def differences(
@@ -152,19 +143,13 @@ def _interval(differences: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def _resampled(
-    chunks: Mapping[str, Mapping[str, float]], names: Sequence[str], drawn: NDArray[np.int64]
+    sums: Mapping[str, Any], names: Sequence[str], drawn: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
-    column = {key: np.array([chunks[name][key] for name in names]) for key in KEPT}
-    truth, shown = column["TP"] + column["FN"], column["TP"] + column["FP"]
-    boxes = truth[drawn].sum(axis=1)
-    return {
-        "HOTA": 100 * (column["HOTA"] * truth)[drawn].sum(axis=1) / boxes,
-        "IDF1": 100 * (column["IDF1"] * (truth + shown))[drawn].sum(axis=1) / (truth + shown)[drawn].sum(axis=1),
-        "IDSW": column["IDSW"][drawn].sum(axis=1),
-    }
+    found = figures(columns({name: sums[name] for name in names}), drawn)
+    return {name: values * (1 if name == "IDSW" else 100) for name, values in found.items()}
 
 
 def _say(label: str, row: Mapping[str, Any]) -> None:
-    figures = row["all"]
-    shares = "  ".join(f"{key} {100 * figures[key]:5.1f}" for key in ("HOTA", "DetA", "AssA", "IDF1", "MOTA"))
-    jobs.say(f"{label:48} {shares}  IDSW {figures['IDSW']:4}")
+    whole = row["all"]
+    shares = "  ".join(f"{key} {100 * whole[key]:5.1f}" for key in ("HOTA", "DetA", "AssA", "IDF1", "MOTA"))
+    jobs.say(f"{label:48} {shares}  IDSW {whole['IDSW']:4}")
