@@ -95,7 +95,7 @@ def _identity(data: Mapping[str, Any], part: NDArray[np.int64], sums: Mapping[st
 
 
 def _switches(gt_ids: Any, ids: Any, similarities: Any, count: int) -> list[int]:
-    """Identity switches of each frame (Bernardin and Stiefelhagen 2008); a match of the last frame is kept if it can be."""
+    """Identity switches of each frame (Bernardin and Stiefelhagen 2008); the last frame's matches come first."""
     last, before = np.full(count, -1), np.full(count, -1)
     found = []
     for gt, tracked, similarity in zip(gt_ids, ids, similarities, strict=True):
