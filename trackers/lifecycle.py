@@ -296,10 +296,7 @@ class KalmanTracker(Tracker):
             told = self._told(rows, self._boxes(rows), believed, when)
             bounds = np.searchsorted(stream[rows], np.arange(len(self._frames) + 1)).tolist()
             parts.append([(told, slice(first, end)) for first, end in pairwise(bounds)])
-        return [
-            told.part(mine, rest[theirs] if theirs.start < theirs.stop else None)
-            for (told, mine), (rest, theirs) in zip(*parts, strict=True)
-        ]
+        return [told.part(mine, rest, theirs) for (told, mine), (rest, theirs) in zip(*parts, strict=True)]
 
     def _told(
         self,
