@@ -101,6 +101,8 @@ class KalmanTracker(Tracker):
     """
 
     _model: MotionModel
+    _looks_behind = True
+    """Whether it is told who stands behind whom."""
     _camera = "none"
     """How camera motion is told from pictures, see `ImageMotion`."""
 
@@ -116,7 +118,9 @@ class KalmanTracker(Tracker):
         self._tables: dict[str, Columns] = {}
         self._records = self._table("records", Records())
         self._motion = self._table("motion", KalmanFilters(self._model))
-        self._occlusions = self._table("occlusions", Occlusions())
+        self._occlusions = Occlusions()
+        if self._looks_behind:
+            self._table("occlusions", self._occlusions)
 
     def _table(self, name: str, columns: C) -> C:
         """Keep these columns along with the others, under this name in the saved state."""
@@ -208,11 +212,15 @@ class KalmanTracker(Tracker):
 
     def _matching(self, seen: Observed) -> Matching:
         """For the tracks there are and the detections of this frame."""
+        return Matching(len(self._records), len(seen), self._groups(seen))
+
+    def _groups(self, seen: Observed) -> tuple[Indices, Indices] | None:
+        """Numbers of tracks and of detections that must be equal for a match; None: all may match."""
         r = self._records
         groups = None if len(self._frames) == 1 else (r.stream, seen.streams)
         if self._class_policy == "separate":
             groups = (r.class_id, seen.class_ids) if groups is None else _paired(groups, (r.class_id, seen.class_ids))
-        return Matching(len(r), len(seen), groups)
+        return groups
 
     def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
         """Tracks `rows` were seen as detections `cols`."""
@@ -273,44 +281,37 @@ class KalmanTracker(Tracker):
         shown = self._shown()
         parts = [rows.nonzero()[0] for rows in (shown, (r.id > 0) & ~shown)]
         boxes, believed = ahead.boxes(), self._believed(when)
-        lost = self._told(parts[1], boxes[parts[1]], believed, when, -1)
-        return self._told(parts[0], boxes[parts[0]], believed, when, -1, lost)
+        rows = np.concatenate(parts)
+        told = self._told(rows, boxes[rows], believed, when, -1)
+        return told.part(slice(0, len(parts[0])), told, slice(len(parts[0]), None))
 
     def _result(self, when: Moment) -> Tracks:
         """The rows this frame shows; the hidden rest is the tracks that are lost or tentative."""
-        r = self._records
-        shown, believed = self._shown(), self._believed(when)
-        hidden = (~shown & ((r.id > 0) | (r.det_index >= 0))).nonzero()[0]
+        r, shown = self._records, self._shown()
         rows = shown.nonzero()[0]
-        behind = self._told(hidden, self._boxes(hidden), believed, when) if len(hidden) else None
-        return self._told(rows, self._boxes(rows), believed, when, hidden=behind)
+        hidden = (~shown & ((r.id > 0) | (r.det_index >= 0))).nonzero()[0]
+        every = np.concatenate((rows, hidden))
+        told = self._told(every, self._boxes(every), self._believed(when), when)
+        return told.part(slice(0, len(rows)), told, slice(len(rows), None))
 
     def _results(self, when: Moment) -> list[Tracks]:
         """`_result` of every stream."""
-        stream, shown, believed = self._records.stream, self._shown(), self._believed(when)
-        hidden = ~shown & ((self._records.id > 0) | (self._records.det_index >= 0))
-        parts = []
-        for mask in (shown, hidden):
-            rows = mask.nonzero()[0]
-            rows = rows[np.argsort(stream[rows], kind="stable")]
-            told = self._told(rows, self._boxes(rows), believed, when)
-            bounds = np.searchsorted(stream[rows], np.arange(len(self._frames) + 1)).tolist()
-            parts.append([(told, slice(first, end)) for first, end in pairwise(bounds)])
-        return [told.part(mine, rest, theirs) for (told, mine), (rest, theirs) in zip(*parts, strict=True)]
+        r, shown = self._records, self._shown()
+        rows = (shown | (r.id > 0) | (r.det_index >= 0)).nonzero()[0]
+        # by stream, and in each what is shown first
+        place = 2 * r.stream[rows] + ~shown[rows]
+        order = np.argsort(place, kind="stable")
+        rows, place = rows[order], place[order]
+        told = self._told(rows, self._boxes(rows), self._believed(when), when)
+        ends = np.searchsorted(place, np.arange(2 * len(self._frames) + 1)).tolist()
+        parts = [slice(first, end) for first, end in pairwise(ends)]
+        return [told.part(mine, told, rest) for mine, rest in zip(parts[::2], parts[1::2], strict=True)]
 
-    def _told(
-        self,
-        rows: Indices,
-        boxes: Floats,
-        believed: Mask,
-        when: Moment,
-        det_index: int | None = None,
-        hidden: Tracks | None = None,
-    ) -> Tracks:
+    def _told(self, rows: Indices, boxes: Floats, believed: Mask, when: Moment, det_index: int | None = None) -> Tracks:
         """What is known of some tracks, at these boxes; with one `det_index` for all, if given."""
         r, o = self._records, self._occlusions
-        now, covered = when.of(r.stream.take(rows)).now, o.covered.take(rows)
-        return Tracks(
+        now = when.of(r.stream.take(rows)).now
+        known = (
             r.id.take(rows),
             boxes,
             r.score.take(rows),
@@ -319,12 +320,13 @@ class KalmanTracker(Tracker):
             now - r.born.take(rows),
             now - r.seen.take(rows),
             self._motion.velocity[:, :2].take(rows, axis=0),
-            covered,
-            o.by.take(rows),
-            np.where(covered, now - o.since.take(rows), 0.0),
-            believed.take(rows),
-            hidden,
         )
+        if not self._looks_behind:
+            nothing = np.zeros(len(rows))
+            return Tracks(*known, nothing > 0, np.full(len(rows), -1), nothing, believed.take(rows))
+        covered = o.covered.take(rows)
+        hidden_for = np.where(covered, now - o.since.take(rows), 0.0)
+        return Tracks(*known, covered, o.by.take(rows), hidden_for, believed.take(rows))
 
     def reset(self) -> None:
         """Forget all tracks, ids and the time: the next `update` is the first of a new sequence."""

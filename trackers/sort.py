@@ -31,6 +31,7 @@ class SORT(KalmanTracker):
 
     name = "sort"
     _model = XYSR()
+    _looks_behind = False
 
     def __init__(
         self,
@@ -62,8 +63,8 @@ class SORT(KalmanTracker):
 
     def _match(self, predicted: Floats, seen: Observed) -> tuple[Indices, Indices, Indices]:
         """Matched tracks and detections, and those detections that the published program numbers last."""
-        matching, found = self._matching(seen), seen.xyxy
-        rows, cols = overlapping(predicted, found, matching.groups)
+        found = seen.xyxy
+        rows, cols = overlapping(predicted, found, self._groups(seen))
         overlap = iou_of_pairs(predicted, rows, found, cols)
         enough = overlap > self._iou_threshold
         tangled = self._tangled(rows[enough], cols[enough])[self._records.stream[rows]]
