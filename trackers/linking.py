@@ -30,7 +30,8 @@ class Plausible:
         fade: seconds in which a velocity fades to 1/e: nobody walks straight on for ever.
         near: how far from where it was expected a track may be, however short the gap.
         spread: how much farther for each second of the gap.
-        height: least ratio of the smaller height to the larger.
+        height: least ratio of the smaller height to the larger. Heights carried over the gap like places did worse:
+            what trackers return is too rough for it.
         margin: a track is not joined at all if its best partner costs more than this share of the second best.
     """
 
