@@ -2,7 +2,7 @@
 
 A crowd that walks one way looks the same as a camera that turns the other way. For what this is used for that does no
 harm: whoever is compared across a gap, or put into one, is so in relation to the others. On MOT17-02 and -10, linking
-gains more with it (SORT: HOTA 4.9 points) than without (1.9) and than with only what is faster than a second (2.5).
+gains more with it (SORT: 4.9 points of HOTA) than without (2.6) and than with only what is faster than a second (2.5).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from trackers.drift import camera_path
 from trackers.mot_format import MotRows
 
 FILLED = 0.0
-"""Confidence of a box that was filled in: none was found there. Evaluation programs do not look at it in results."""
+"""Confidence of a box that was filled in: none was found there. TrackEval does not look at it in results."""
 
 
 def fill(rows: MotRows, rate: float, max_gap: float) -> MotRows:

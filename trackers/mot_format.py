@@ -107,8 +107,8 @@ def write(path: str | PathLike[str], frames: Iterable[tuple[int, Tracks]]) -> No
 def text(rows: MotRows) -> str:
     """A whole result file from rows, in their order. A confidence is 0 in it only if it is 0.
 
-    >>> text(MotRows(np.array([1]), np.array([3]), np.array([[5.0, 6, 15, 26]]), np.array([0.5])))
-    '1,3,5.00,6.00,10.00,20.00,0.5,-1,-1,-1\n'
+    >>> text(MotRows(np.array([1]), np.array([3]), np.array([[5.0, 6, 15, 26]]), np.array([0.5]))).strip()
+    '1,3,5.00,6.00,10.00,20.00,0.5,-1,-1,-1'
     """
     table = zip(rows.frame.tolist(), rows.id.tolist(), rows.xyxy.tolist(), rows.confidence.tolist(), strict=True)
     return "".join(
