@@ -129,6 +129,10 @@ class Galleries(Looks):
             self._pool = grown
         self.slot[rows], self._free = self._free[: len(rows)], self._free[len(rows) :]
 
+    def vectors(self, rows: Indices) -> tuple[Vectors, Indices]:
+        """(R, budget, D) what is stored of some tracks of which something is, and (R,) how many vectors of each."""
+        return self._pool[self.slot[rows]], np.minimum(self.count[rows], self._pool.shape[1])
+
     def _distance(self, rows: Indices, cols: Indices, vectors: Vectors) -> Floats:
         """The smallest distance to any vector of the gallery.
 

@@ -22,6 +22,7 @@ from trackers.moment import Moment, clock
 from trackers.motion import KalmanFilters, MotionModel
 from trackers.observed import Observed
 from trackers.occlusion import Occlusions
+from trackers.revisions import Reviser, Revisions, Shown
 from trackers.tracker import Tracker
 from trackers.tracks import Tracks
 
@@ -30,6 +31,9 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Picture = NDArray[np.uint8]
 C = TypeVar("C", bound=Columns)
+
+_BREAK = 1.0
+"""Seconds beyond `max_coast` without any frame after which who is there now is somebody else, wherever he stands."""
 
 
 class Records(Columns):
@@ -98,16 +102,22 @@ class KalmanTracker(Tracker):
 
     A subclass sets `_model`, implements `_advance`, and registers what else it keeps of each track, in `_begin`,
     by `self._table(name, columns)`: births, drops, and saved states then include it.
+
+    Args:
+        revise: collect what is learnt later about earlier frames, for `revisions()`.
     """
 
     _model: MotionModel
+    _max_coast: float
+    """Seconds for which a confirmed track is kept without being seen."""
     _looks_behind = True
     """Whether it is told who stands behind whom."""
     _camera = "none"
     """How camera motion is told from pictures, see `ImageMotion`."""
 
-    def __init__(self, **common: Any) -> None:
+    def __init__(self, *, revise: bool = False, **common: Any) -> None:
         super().__init__(**common)
+        self._revise = revise
         kernels()  # compiled here if ever, not when the first frame waits
         self._begin(1)
 
@@ -121,6 +131,10 @@ class KalmanTracker(Tracker):
         self._occlusions = Occlusions()
         if self._looks_behind:
             self._table("occlusions", self._occlusions)
+
+        self._reviser = Reviser(streams)
+        if self._revise:
+            self._seen_before = self._table("shown", Shown())
 
     def _table(self, name: str, columns: C) -> C:
         """Keep these columns along with the others, under this name in the saved state."""
@@ -148,7 +162,14 @@ class KalmanTracker(Tracker):
     def _round(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         """One frame of every active stream."""
         self._frames += when.active
-        return self._advance(seen, when, frames)
+        at = when.of(self._records.stream)
+        self._keep(at.now - self._records.seen <= self._max_coast + _BREAK)
+        kept = self._advance(seen, when, frames)
+        if self._revise:
+            rows = self._shown().nonzero()[0]
+            told = rows, self._records.stream[rows], self._records.id[rows], self._boxes(rows)
+            self._reviser.fill(self._seen_before, *told, when)
+        return kept
 
     def _rounds(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> list[Tracks]:
         """One frame of the active streams, and what each shows; streams that are not active wait unchanged."""
@@ -173,6 +194,7 @@ class KalmanTracker(Tracker):
             self._cameras.append(ImageMotion(self._camera))
         self._frames[stream] = self._last_id[stream] = 0
         self._cameras[stream] = ImageMotion(self._camera)
+        self._reviser.begin(stream)
 
     def _of_stream(self, values: NDArray[Any]) -> Any:
         """Values by stream as values by track; the one there is where there is one stream."""
@@ -249,8 +271,12 @@ class KalmanTracker(Tracker):
     def _keep(self, rows: Mask) -> None:
         """Drop all other tracks."""
         if not rows.all():
+            self._leave(~rows)
             for table in self._tables.values():
                 table.keep(rows)
+
+    def _leave(self, rows: Mask) -> None:
+        """These tracks are about to be dropped."""
 
     def _name(self, rows: Mask) -> None:
         """Give the next ids of their streams to those tracks in `rows` that have none, in order of birth."""
@@ -328,6 +354,10 @@ class KalmanTracker(Tracker):
         hidden_for = np.where(covered, now - o.since.take(rows), 0.0)
         return Tracks(*known, covered, o.by.take(rows), hidden_for, believed.take(rows))
 
+    def revisions(self) -> Revisions:
+        """What was learnt about earlier frames since this was asked last; nothing without the option `revise`."""
+        return self._reviser.take(0)
+
     def reset(self) -> None:
         """Forget all tracks, ids and the time: the next `update` is the first of a new sequence."""
         super().reset()
@@ -339,6 +369,7 @@ class KalmanTracker(Tracker):
             **super().state_dict(),
             "last_id": self._last_id.copy(),
             "frames": self._frames.copy(),
+            "revisions": self._reviser.state_dict(),
             "cameras": [camera.state_dict() for camera in self._cameras],
             **{name: table.state_dict() for name, table in self._tables.items()},
         }
@@ -352,6 +383,7 @@ class KalmanTracker(Tracker):
         super().load_state_dict(state)
         self._begin(len(state["frames"]))
         self._last_id, self._frames = np.array(state["last_id"]), np.array(state["frames"])
+        self._reviser.load_state_dict(state["revisions"])
         for camera, saved in zip(self._cameras, state["cameras"], strict=True):
             camera.load_state_dict(saved)
         for name, table in self._tables.items():

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from trackers.lifecycle import KalmanTracker
 from trackers.moment import Moment, clock
 from trackers.observed import Features, observe, together
+from trackers.revisions import Revisions
 from trackers.tracker import DEFAULT, create
 from trackers.tracks import Tracks
 
@@ -132,6 +133,10 @@ class MultiStreamTracker:
             KeyError: there is no such camera.
         """
         self._core._stream_begins(self.cameras.pop(name).stream)
+
+    def revisions(self) -> dict[Hashable, Revisions]:
+        """What was learnt about earlier frames of each camera since this was asked last."""
+        return {name: self._core._reviser.take(camera.stream) for name, camera in self.cameras.items()}
 
     def reset(self) -> None:
         """Forget all cameras."""

@@ -42,11 +42,11 @@ class SORT(KalmanTracker):
         number_at_birth: bool = False,
         **common: Any,
     ) -> None:
-        super().__init__(**common)
         self._max_coast = max_coast
         self._min_hits = min_hits
         self._iou_threshold = iou_threshold
         self._number_at_birth = number_at_birth
+        super().__init__(**common)
 
     def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         rows, cols, rejected = self._match(self._predict(when, frames), seen)
