@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackers.columns import Columns
+from trackers.compiled import kernels
 from trackers.moment import LATE
 from trackers.observed import Observed
 
@@ -36,13 +37,15 @@ class Looks(Columns):
         known = (self.count[rows] > 0).nonzero()[0]
         out = np.full(len(rows), np.nan)
         if len(known):
-            wanted, position = np.unique(cols[known], return_inverse=True)
-            out[known] = self._distance(rows[known], position, seen.features(wanted))
+            vectors, place = seen.looks(cols[known])
+            out[known] = self._distance(rows[known], place, vectors)
         return out
 
     def likeness(self, rows: Indices, seen: Observed, cols: Indices, max_cosine: float) -> Floats:
         """(P,) 1 for the same look, 0 at a distance of `max_cosine` or where nothing is stored, down to -1."""
-        return np.nan_to_num(np.clip(1 - self.distance(rows, seen, cols) / max_cosine, -1, 1))
+        likeness = 1 - self.distance(rows, seen, cols) / max_cosine
+        likeness[np.isnan(likeness)] = 0.0
+        return np.clip(likeness, -1, 1)
 
     @abstractmethod
     def _distance(self, rows: Indices, cols: Indices, vectors: Vectors) -> Floats:
@@ -126,11 +129,18 @@ class Galleries(Looks):
             self._pool = grown
         self.slot[rows], self._free = self._free[: len(rows)], self._free[len(rows) :]
 
+    def vectors(self, rows: Indices) -> tuple[Vectors, Indices]:
+        """(R, budget, D) what is stored of some tracks of which something is, and (R,) how many vectors of each."""
+        return self._pool[self.slot[rows]], np.minimum(self.count[rows], self._pool.shape[1])
+
     def _distance(self, rows: Indices, cols: Indices, vectors: Vectors) -> Floats:
         """The smallest distance to any vector of the gallery.
 
         Pair by pair: of all tracks and detections of a crowd only few are neighbours.
         """
+        if fast := kernels():
+            found: Floats = fast.nearest_look(self._pool, self.slot[rows], self.count[rows], vectors, cols)
+            return found
         nearest = np.empty(len(rows))
         stored = np.arange(self._pool.shape[1])
         for start in range(0, len(rows), _AT_ONCE):

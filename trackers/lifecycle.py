@@ -22,6 +22,7 @@ from trackers.moment import Moment, clock
 from trackers.motion import KalmanFilters, MotionModel
 from trackers.observed import Observed
 from trackers.occlusion import Occlusions
+from trackers.revisions import Reviser, Revisions, Shown
 from trackers.tracker import Tracker
 from trackers.tracks import Tracks
 
@@ -30,6 +31,9 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Picture = NDArray[np.uint8]
 C = TypeVar("C", bound=Columns)
+
+_BREAK = 1.0
+"""Seconds beyond `max_coast` without any frame after which who is there now is somebody else, wherever he stands."""
 
 
 class Records(Columns):
@@ -98,14 +102,22 @@ class KalmanTracker(Tracker):
 
     A subclass sets `_model`, implements `_advance`, and registers what else it keeps of each track, in `_begin`,
     by `self._table(name, columns)`: births, drops, and saved states then include it.
+
+    Args:
+        revise: collect what is learnt later about earlier frames, for `revisions()`.
     """
 
     _model: MotionModel
+    _max_coast: float
+    """Seconds for which a confirmed track is kept without being seen."""
+    _looks_behind = True
+    """Whether it is told who stands behind whom."""
     _camera = "none"
     """How camera motion is told from pictures, see `ImageMotion`."""
 
-    def __init__(self, **common: Any) -> None:
+    def __init__(self, *, revise: bool = False, **common: Any) -> None:
         super().__init__(**common)
+        self._revise = revise
         kernels()  # compiled here if ever, not when the first frame waits
         self._begin(1)
 
@@ -116,7 +128,13 @@ class KalmanTracker(Tracker):
         self._tables: dict[str, Columns] = {}
         self._records = self._table("records", Records())
         self._motion = self._table("motion", KalmanFilters(self._model))
-        self._occlusions = self._table("occlusions", Occlusions())
+        self._occlusions = Occlusions()
+        if self._looks_behind:
+            self._table("occlusions", self._occlusions)
+
+        self._reviser = Reviser(streams)
+        if self._revise:
+            self._seen_before = self._table("shown", Shown())
 
     def _table(self, name: str, columns: C) -> C:
         """Keep these columns along with the others, under this name in the saved state."""
@@ -144,7 +162,14 @@ class KalmanTracker(Tracker):
     def _round(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         """One frame of every active stream."""
         self._frames += when.active
-        return self._advance(seen, when, frames)
+        at = when.of(self._records.stream)
+        self._keep(at.now - self._records.seen <= self._max_coast + _BREAK)
+        kept = self._advance(seen, when, frames)
+        if self._revise:
+            rows = self._shown().nonzero()[0]
+            told = rows, self._records.stream[rows], self._records.id[rows], self._boxes(rows)
+            self._reviser.fill(self._seen_before, *told, when)
+        return kept
 
     def _rounds(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> list[Tracks]:
         """One frame of the active streams, and what each shows; streams that are not active wait unchanged."""
@@ -169,6 +194,7 @@ class KalmanTracker(Tracker):
             self._cameras.append(ImageMotion(self._camera))
         self._frames[stream] = self._last_id[stream] = 0
         self._cameras[stream] = ImageMotion(self._camera)
+        self._reviser.begin(stream)
 
     def _of_stream(self, values: NDArray[Any]) -> Any:
         """Values by stream as values by track; the one there is where there is one stream."""
@@ -208,11 +234,15 @@ class KalmanTracker(Tracker):
 
     def _matching(self, seen: Observed) -> Matching:
         """For the tracks there are and the detections of this frame."""
+        return Matching(len(self._records), len(seen), self._groups(seen))
+
+    def _groups(self, seen: Observed) -> tuple[Indices, Indices] | None:
+        """Numbers of tracks and of detections that must be equal for a match; None: all may match."""
         r = self._records
         groups = None if len(self._frames) == 1 else (r.stream, seen.streams)
         if self._class_policy == "separate":
             groups = (r.class_id, seen.class_ids) if groups is None else _paired(groups, (r.class_id, seen.class_ids))
-        return Matching(len(r), len(seen), groups)
+        return groups
 
     def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
         """Tracks `rows` were seen as detections `cols`."""
@@ -241,8 +271,12 @@ class KalmanTracker(Tracker):
     def _keep(self, rows: Mask) -> None:
         """Drop all other tracks."""
         if not rows.all():
+            self._leave(~rows)
             for table in self._tables.values():
                 table.keep(rows)
+
+    def _leave(self, rows: Mask) -> None:
+        """These tracks are about to be dropped."""
 
     def _name(self, rows: Mask) -> None:
         """Give the next ids of their streams to those tracks in `rows` that have none, in order of birth."""
@@ -273,47 +307,37 @@ class KalmanTracker(Tracker):
         shown = self._shown()
         parts = [rows.nonzero()[0] for rows in (shown, (r.id > 0) & ~shown)]
         boxes, believed = ahead.boxes(), self._believed(when)
-        lost = self._told(parts[1], boxes[parts[1]], believed, when, -1)
-        return self._told(parts[0], boxes[parts[0]], believed, when, -1, lost)
+        rows = np.concatenate(parts)
+        told = self._told(rows, boxes[rows], believed, when, -1)
+        return told.part(slice(0, len(parts[0])), told, slice(len(parts[0]), None))
 
     def _result(self, when: Moment) -> Tracks:
         """The rows this frame shows; the hidden rest is the tracks that are lost or tentative."""
-        r = self._records
-        shown, believed = self._shown(), self._believed(when)
-        hidden = (~shown & ((r.id > 0) | (r.det_index >= 0))).nonzero()[0]
+        r, shown = self._records, self._shown()
         rows = shown.nonzero()[0]
-        behind = self._told(hidden, self._boxes(hidden), believed, when) if len(hidden) else None
-        return self._told(rows, self._boxes(rows), believed, when, hidden=behind)
+        hidden = (~shown & ((r.id > 0) | (r.det_index >= 0))).nonzero()[0]
+        every = np.concatenate((rows, hidden))
+        told = self._told(every, self._boxes(every), self._believed(when), when)
+        return told.part(slice(0, len(rows)), told, slice(len(rows), None))
 
     def _results(self, when: Moment) -> list[Tracks]:
         """`_result` of every stream."""
-        stream, shown, believed = self._records.stream, self._shown(), self._believed(when)
-        hidden = ~shown & ((self._records.id > 0) | (self._records.det_index >= 0))
-        parts = []
-        for mask in (shown, hidden):
-            rows = mask.nonzero()[0]
-            rows = rows[np.argsort(stream[rows], kind="stable")]
-            told = self._told(rows, self._boxes(rows), believed, when)
-            bounds = np.searchsorted(stream[rows], np.arange(len(self._frames) + 1)).tolist()
-            parts.append([(told, slice(first, end)) for first, end in pairwise(bounds)])
-        return [
-            told.part(mine, rest[theirs] if theirs.start < theirs.stop else None)
-            for (told, mine), (rest, theirs) in zip(*parts, strict=True)
-        ]
+        r, shown = self._records, self._shown()
+        rows = (shown | (r.id > 0) | (r.det_index >= 0)).nonzero()[0]
+        # by stream, and in each what is shown first
+        place = 2 * r.stream[rows] + ~shown[rows]
+        order = np.argsort(place, kind="stable")
+        rows, place = rows[order], place[order]
+        told = self._told(rows, self._boxes(rows), self._believed(when), when)
+        ends = np.searchsorted(place, np.arange(2 * len(self._frames) + 1)).tolist()
+        parts = [slice(first, end) for first, end in pairwise(ends)]
+        return [told.part(mine, told, rest) for mine, rest in zip(parts[::2], parts[1::2], strict=True)]
 
-    def _told(
-        self,
-        rows: Indices,
-        boxes: Floats,
-        believed: Mask,
-        when: Moment,
-        det_index: int | None = None,
-        hidden: Tracks | None = None,
-    ) -> Tracks:
+    def _told(self, rows: Indices, boxes: Floats, believed: Mask, when: Moment, det_index: int | None = None) -> Tracks:
         """What is known of some tracks, at these boxes; with one `det_index` for all, if given."""
         r, o = self._records, self._occlusions
-        now, covered = when.of(r.stream.take(rows)).now, o.covered.take(rows)
-        return Tracks(
+        now = when.of(r.stream.take(rows)).now
+        known = (
             r.id.take(rows),
             boxes,
             r.score.take(rows),
@@ -322,12 +346,17 @@ class KalmanTracker(Tracker):
             now - r.born.take(rows),
             now - r.seen.take(rows),
             self._motion.velocity[:, :2].take(rows, axis=0),
-            covered,
-            o.by.take(rows),
-            np.where(covered, now - o.since.take(rows), 0.0),
-            believed.take(rows),
-            hidden,
         )
+        if not self._looks_behind:
+            nothing = np.zeros(len(rows))
+            return Tracks(*known, nothing > 0, np.full(len(rows), -1), nothing, believed.take(rows))
+        covered = o.covered.take(rows)
+        hidden_for = np.where(covered, now - o.since.take(rows), 0.0)
+        return Tracks(*known, covered, o.by.take(rows), hidden_for, believed.take(rows))
+
+    def revisions(self) -> Revisions:
+        """What was learnt about earlier frames since this was asked last; nothing without the option `revise`."""
+        return self._reviser.take(0)
 
     def reset(self) -> None:
         """Forget all tracks, ids and the time: the next `update` is the first of a new sequence."""
@@ -340,6 +369,7 @@ class KalmanTracker(Tracker):
             **super().state_dict(),
             "last_id": self._last_id.copy(),
             "frames": self._frames.copy(),
+            "revisions": self._reviser.state_dict(),
             "cameras": [camera.state_dict() for camera in self._cameras],
             **{name: table.state_dict() for name, table in self._tables.items()},
         }
@@ -353,6 +383,7 @@ class KalmanTracker(Tracker):
         super().load_state_dict(state)
         self._begin(len(state["frames"]))
         self._last_id, self._frames = np.array(state["last_id"]), np.array(state["frames"])
+        self._reviser.load_state_dict(state["revisions"])
         for camera, saved in zip(self._cameras, state["cameras"], strict=True):
             camera.load_state_dict(saved)
         for name, table in self._tables.items():

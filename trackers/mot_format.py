@@ -77,9 +77,13 @@ def _numbers(path: str | PathLike[str], number: int, line: str) -> list[float]:
         raise ValueError(f"{path}, line {number}: not comma-separated numbers: {line[:60]!r}") from None
     if not 6 <= len(values) <= 10:
         raise ValueError(f"{path}, line {number}: {len(values)} columns instead of 6 to 10")
-    if not np.isfinite(values).all() or values[0] < 1 or values[0] != int(values[0]) or values[1] != int(values[1]):
+    if not np.isfinite(values).all() or values[0] < 1 or not all(_whole(value) for value in values[:2]):
         raise ValueError(f"{path}, line {number}: frame (from 1) and id must be whole, all finite: {line[:60]!r}")
     return values if len(values) > 6 else [*values, 1.0]
+
+
+def _whole(value: float) -> bool:
+    return value == int(value) and abs(value) <= 2**53  # beyond, float64 skips whole numbers
 
 
 def lines(frame: int, tracks: Tracks) -> str:
@@ -98,6 +102,19 @@ def write(path: str | PathLike[str], frames: Iterable[tuple[int, Tracks]]) -> No
     """Write a result file from (frame number from 1, its tracks) pairs."""
     with open(path, "w", encoding="ascii", newline="\n") as file:
         file.writelines(lines(frame, tracks) for frame, tracks in frames)
+
+
+def text(rows: MotRows) -> str:
+    """A whole result file from rows, in their order. A confidence is 0 in it only if it is 0.
+
+    >>> text(MotRows(np.array([1]), np.array([3]), np.array([[5.0, 6, 15, 26]]), np.array([0.5]))).strip()
+    '1,3,5.00,6.00,10.00,20.00,0.5,-1,-1,-1'
+    """
+    table = zip(rows.frame.tolist(), rows.id.tolist(), rows.xyxy.tolist(), rows.confidence.tolist(), strict=True)
+    return "".join(
+        f"{frame},{track_id},{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{confidence:.6g},-1,-1,-1\n"
+        for frame, track_id, (x1, y1, x2, y2), confidence in table
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from trackers.lifecycle import KalmanTracker
 from trackers.moment import Moment, clock
 from trackers.observed import Features, observe, together
-from trackers.tracker import DEFAULT, create
+from trackers.revisions import Revisions
+from trackers.tracker import DEFAULT, Tracker, create, registry
 from trackers.tracks import Tracks
 
 
@@ -56,7 +58,7 @@ class MultiStreamTracker:
         (array([1]), array([1]))
 
     Args:
-        tracker: which tracker; not one that another package brings, unless it is a `KalmanTracker`.
+        tracker: which tracker, a `KalmanTracker`, as all are that come with this package.
         options: of that tracker.
 
     Attributes:
@@ -70,7 +72,7 @@ class MultiStreamTracker:
     def __init__(self, tracker: str = DEFAULT, **options: Any) -> None:
         core = create(tracker, **options)
         if not isinstance(core, KalmanTracker):
-            raise ValueError(f"tracker '{tracker}' follows one camera only; make one for each camera")
+            raise ValueError(f"tracker '{tracker}' follows one camera only; make one for each, or use follow()")
         self._core = core
         self.reset()
 
@@ -133,6 +135,10 @@ class MultiStreamTracker:
         """
         self._core._stream_begins(self.cameras.pop(name).stream)
 
+    def revisions(self) -> dict[Hashable, Revisions]:
+        """What was learnt about earlier frames of each camera since this was asked last."""
+        return {name: self._core._reviser.take(camera.stream) for name, camera in self.cameras.items()}
+
     def reset(self) -> None:
         """Forget all cameras."""
         self.cameras: dict[Hashable, Camera] = {}
@@ -154,3 +160,46 @@ class MultiStreamTracker:
             name: Camera(stream, now, Counter(ignored), clipped)
             for name, stream, now, ignored, clipped in state["cameras"]
         }
+
+
+class SeparateTrackers:
+    """A tracker for each camera, for trackers that know only one; used like `MultiStreamTracker`.
+
+    Attributes:
+        cameras: the tracker of each, by name. They join when they are first seen.
+    """
+
+    def __init__(self, tracker: str, **options: Any) -> None:
+        self._make = partial(create, tracker, **options)
+        self._make()  # whatever is wrong is said here
+        self.cameras: dict[Hashable, Tracker] = {}
+
+    def update(self, views: Mapping[Hashable, View | tuple[Any, ...]]) -> dict[Hashable, Tracks]:
+        """Take in the next frame of some cameras, one after the other."""
+        found = {}
+        for name, view in views.items():
+            one = view if isinstance(view, View) else View(*view)
+            if name not in self.cameras:
+                self.cameras[name] = self._make()
+            given = one.xyxy, one.scores, one.class_ids, one.features, one.frame, one.timestamp
+            found[name] = self.cameras[name].update(*given)
+        return found
+
+    def forget(self, name: Hashable) -> None:
+        """Drop a camera and its tracks."""
+        del self.cameras[name]
+
+    def reset(self) -> None:
+        """Forget all cameras."""
+        self.cameras.clear()
+
+
+def follow(tracker: str = DEFAULT, **options: Any) -> MultiStreamTracker | SeparateTrackers:
+    """What follows many cameras with a tracker of this name: in one pass where the tracker can, else one by one.
+
+    Raises:
+        UnknownName: no tracker has that name.
+        ValueError: an option is unknown or cannot have that value.
+    """
+    one_pass = issubclass(registry.load(tracker), KalmanTracker)
+    return MultiStreamTracker(tracker, **options) if one_pass else SeparateTrackers(tracker, **options)

@@ -83,17 +83,23 @@ class Observed:
         Raises:
             ValueError: the callable given to `update` returned something of another shape.
         """
+        vectors, place = self.looks(which)
+        return np.asarray(vectors[place])
+
+    def looks(self, which: Indices) -> tuple[NDArray[np.float32], Indices]:
+        """The vectors of `features` without a copy: (F, D) of all that were fetched, and (len(which),) rows of it."""
         if self._at is None:
             self._at = np.full(len(self), -1)
-        missing = np.unique(which[self._at[which] < 0])
+        wanted = np.zeros(len(self), bool)
+        wanted[which] = True
+        missing = (wanted & (self._at < 0)).nonzero()[0]
         if len(missing):
             new = self._fetch(missing)
             old = new[:0] if self._fetched is None else self._fetched
             self._at[missing] = len(old) + np.arange(len(new))
             self._fetched = np.concatenate([old, new])
-        if self._fetched is None:
-            return np.zeros((0, 0), np.float32)
-        return np.asarray(self._fetched[self._at[which]])
+        fetched = np.zeros((0, 0), np.float32) if self._fetched is None else self._fetched
+        return fetched, self._at[which]
 
     def _fetch(self, which: Indices) -> NDArray[np.float32]:
         if len(self._features) == 1:

@@ -31,6 +31,7 @@ class SORT(KalmanTracker):
 
     name = "sort"
     _model = XYSR()
+    _looks_behind = False
 
     def __init__(
         self,
@@ -41,11 +42,11 @@ class SORT(KalmanTracker):
         number_at_birth: bool = False,
         **common: Any,
     ) -> None:
-        super().__init__(**common)
         self._max_coast = max_coast
         self._min_hits = min_hits
         self._iou_threshold = iou_threshold
         self._number_at_birth = number_at_birth
+        super().__init__(**common)
 
     def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         rows, cols, rejected = self._match(self._predict(when, frames), seen)
@@ -62,8 +63,8 @@ class SORT(KalmanTracker):
 
     def _match(self, predicted: Floats, seen: Observed) -> tuple[Indices, Indices, Indices]:
         """Matched tracks and detections, and those detections that the published program numbers last."""
-        matching, found = self._matching(seen), seen.xyxy
-        rows, cols = overlapping(predicted, found, matching.groups)
+        found = seen.xyxy
+        rows, cols = overlapping(predicted, found, self._groups(seen))
         overlap = iou_of_pairs(predicted, rows, found, cols)
         enough = overlap > self._iou_threshold
         tangled = self._tangled(rows[enough], cols[enough])[self._records.stream[rows]]

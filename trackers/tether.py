@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from trackers.association import assign, centre, contested, expand, iou_of_pairs
 from trackers.camera import common_motions
 from trackers.columns import Columns
 from trackers.compiled import kernels
+from trackers.graveyard import Graveyard
 from trackers.lifecycle import Floats, Indices, KalmanTracker, Mask, Picture
 from trackers.matching import Matching
 from trackers.moment import LATE, Moment
@@ -92,6 +93,10 @@ class Tether(KalmanTracker):
         appearance_weight: how much likeness counts beside overlap.
         budget: appearance vectors kept of each track.
         gallery_period: seconds between two vectors of a gallery.
+        remember_for: seconds for which someone who was dropped, and comes back looking the same, gets the old id; 0
+            leaves it out.
+        return_cosine: cosine distance below which two looks are one person's.
+        return_margin: by how much less alike anybody else must look.
     """
 
     name = "tether"
@@ -106,7 +111,7 @@ class Tether(KalmanTracker):
         low_score: Annotated[float, Range(0, 1)] = 0.1,
         confirm_after: Annotated[float, Range(0)] = 0.08,
         evidence: Annotated[float, Range(0)] = 2.5,
-        patience: Annotated[float, Range(0)] = 0.15,
+        patience: Annotated[float, Range(0)] = 0.05,
         gate: Annotated[float, Range(0, 1)] = 0.12,
         buffer: Annotated[float, Range(0)] = 0.2,
         buffer_growth: Annotated[float, Range(0)] = 0.14,
@@ -131,6 +136,9 @@ class Tether(KalmanTracker):
         appearance_weight: Annotated[float, Range(0)] = 0.5,
         budget: Annotated[int, Range(1)] = 16,
         gallery_period: Annotated[float, Range(0)] = 0.2,
+        remember_for: Annotated[float, Range(0)] = 60.0,
+        return_cosine: Annotated[float, Range(0, 2)] = 0.15,
+        return_margin: Annotated[float, Range(0, 2)] = 0.05,
         **common: Any,
     ) -> None:
         self._max_coast = max_coast
@@ -168,12 +176,16 @@ class Tether(KalmanTracker):
         self._appearance_weight = appearance_weight
         self._budget = budget
         self._gallery_period = gallery_period
+        self._remember_for = remember_for
+        self._return_cosine = return_cosine
+        self._return_margin = return_margin
         super().__init__(**common)
 
     def _begin(self, streams: int) -> None:
         super()._begin(streams)
         self._sightings = self._table("sightings", Sightings())
         self._galleries = self._table("galleries", Galleries(self._budget, self._gallery_period))
+        self._graveyard = Graveyard(self._budget)
 
     def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         r = self._records
@@ -206,10 +218,68 @@ class Tether(KalmanTracker):
             now = when.of(seen.streams[cols[clear]]).now
             self._galleries.remember(rows[clear], seen, cols[clear], now)
         ripe = (r.support >= self._evidence) & (at.now - r.born >= self._confirm_after - LATE)
-        self._name((r.det_index >= 0) & (ripe | at.first))
+        named = (r.det_index >= 0) & (ripe | at.first)
         patience = np.where(r.id > 0, self._max_coast, self._patience)
         waiting = (at.now - r.seen <= patience + LATE) & (self._sightings.absent <= self._max_absence + LATE)
-        return np.asarray((r.det_index >= 0) | waiting)
+        kept = (r.det_index >= 0) | waiting
+        if self._remember_for:
+            kept &= ~self._recall(named, at)
+            self._graveyard.expire(r, at, self._remember_for)
+        self._name(named)
+        return np.asarray(kept)
+
+    def _recall(self, named: Mask, at: Moment) -> Mask:
+        """Give old ids to new tracks that look like one that is gone; of those with an id of their own, tell it.
+
+        Returns:
+            (T,) lost tracks that were found so: they have no id any more.
+        """
+        r, gone, found = self._records, self._graveyard, np.zeros(len(self._records), bool)
+        young = self._galleries.count == _KNOWN if self._revise else np.zeros(len(r), bool)
+        new = (named & (self._galleries.count > 0) & ((r.id < 0) | young)).nonzero()[0]
+        lost = (r.id > 0) & (r.det_index < 0) & (self._galleries.count > 0) & (at.now - r.seen > _AWAY)
+        if not len(new) or not (lost.any() or len(gone)):
+            return found
+        away = lost.nonzero()[0]
+        gone.bury(away, r, self._galleries, self._sightings.xyxy)
+        separate = self._class_policy == "separate"
+        boxes = self._motion.boxes()[new]
+        rows, graves = gone.recall(new, r, self._galleries, boxes, separate, self._return_cosine, self._return_margin)
+        for row, grave in zip(rows, graves, strict=True):
+            if r.id[row] > 0:
+                self._reviser.merge(int(r.stream[row]), int(r.id[row]), int(gone.id[grave]))
+            else:
+                same = (r.stream == r.stream[row]) & (r.id == gone.id[grave])
+                found |= same
+                r.id[same] = -1
+                r.id[row], r.born[row] = gone.id[grave], gone.born[grave]
+        left = np.ones(len(gone), bool)
+        left[len(gone) - len(away) :] = False  # those are not dead
+        left[graves] = False
+        gone.keep(left)
+        return found
+
+    def _leave(self, rows: Mask) -> None:
+        if self._remember_for:
+            dead = rows & (self._records.id > 0) & (self._galleries.count > 0)
+            self._graveyard.bury(dead.nonzero()[0], self._records, self._galleries, self._sightings.xyxy)
+
+    def _stream_begins(self, stream: int) -> None:
+        super()._stream_begins(stream)
+        self._graveyard.keep(self._graveyard.stream != stream)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything remembered, as a new dictionary of arrays and plain values. Options are not part of it."""
+        return {**super().state_dict(), "graveyard": self._graveyard.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned, bit for bit.
+
+        Raises:
+            ValueError: it was saved by another kind of tracker.
+        """
+        super().load_state_dict(state)
+        self._graveyard.load_state_dict(state["graveyard"])
 
     def _followed(self, predicted: Floats, witnesses: Mask, seen: Observed, high: Mask) -> Floats:
         """Move all tracks along with the camera."""
@@ -314,6 +384,12 @@ class Tether(KalmanTracker):
 
 _SIZE = 0.08
 """Logarithm of the ratio of heights that is just allowed between a lost track and what it is found as."""
+
+_AWAY = 0.5
+"""Seconds from which a track that is lost may be somebody who turns up elsewhere."""
+
+_KNOWN = 3
+"""Vectors that are enough to know somebody again."""
 
 _ESTABLISHED = 5
 """Detections that make a track one whose word counts while it is not seen."""

@@ -50,6 +50,7 @@ class Tracks:
     occluded_for: NDArray[np.float64] = field(default_factory=lambda: _rows(dtype=np.float64))
     believed: NDArray[np.bool_] = field(default_factory=lambda: _rows(dtype=np.bool_))
     _hidden: Tracks | None = field(default=None, repr=False)
+    _mine: slice | None = field(default=None, repr=False)  # rows of the hidden ones; None: all
 
     def __post_init__(self) -> None:
         """Nothing is occluded, and what was seen is believed, where it is not said."""
@@ -70,24 +71,32 @@ class Tracks:
         """
         return self.part(rows, None)
 
-    def part(self, rows: NDArray[np.bool_] | NDArray[np.int64] | slice, hidden: Tracks | None) -> Tracks:
+    def part(
+        self, rows: NDArray[np.bool_] | NDArray[np.int64] | slice, hidden: Tracks | None, mine: slice | None = None
+    ) -> Tracks:
         """The given rows, with these lost and tentative tracks behind them."""
-        return Tracks(**{name: getattr(self, name)[rows] for name in _COLUMNS}, _hidden=hidden)
+        return Tracks(**{name: getattr(self, name)[rows] for name in _COLUMNS}, _hidden=hidden, _mine=mine)
+
+    def _behind(self) -> Tracks:
+        return Tracks() if self._hidden is None else self._hidden[self._mine or slice(None)]
 
     def lost(self) -> Tracks:
         """Confirmed tracks that this frame did not show: predicted boxes, `det_index` -1."""
-        return Tracks() if self._hidden is None else self._hidden[self._hidden.det_index < 0]
+        behind = self._behind()
+        return behind[behind.det_index < 0]
 
     def hidden(self) -> Tracks:
         """Of the lost tracks those that are still there as far as the tracker can tell: behind another, or just missed.
 
         With these a result says where everyone is, not only where everyone was seen; see the options of the tracker.
         """
-        return Tracks() if self._hidden is None else self._hidden[(self._hidden.det_index < 0) & self._hidden.believed]
+        behind = self._behind()
+        return behind[(behind.det_index < 0) & behind.believed]
 
     def tentative(self) -> Tracks:
         """Tracks seen in this frame but not trusted yet: `id` -1 unless the track was trusted before."""
-        return Tracks() if self._hidden is None else self._hidden[self._hidden.det_index >= 0]
+        behind = self._behind()
+        return behind[behind.det_index >= 0]
 
 
 _COLUMNS = tuple(column.name for column in fields(Tracks) if not column.name.startswith("_"))

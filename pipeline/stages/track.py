@@ -1,4 +1,4 @@
-"""Track: link the detections of successive frames into tracks, one tracker per source."""
+"""Track: link the detections of successive frames into tracks, source by source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from pipeline.frame import Frame
 from pipeline.stage import Stage
-from trackers import Tracker, create
+from trackers.multistream import MultiStreamTracker, SeparateTrackers, View, follow
 from trackers.registry import UnknownName
 from trackers.tracker import DEFAULT
 
@@ -29,31 +29,37 @@ class Track(Stage):
     tracker: str = Field(DEFAULT, description="which tracker; `framechain stages` lists them")
     options: dict[str, Any] = Field(default_factory=dict, description="options of that tracker, by name")
 
-    _trackers: dict[str, Tracker] = PrivateAttr(default_factory=dict)
+    _tracker: MultiStreamTracker | SeparateTrackers = PrivateAttr()
 
     @model_validator(mode="after")
     def _check_tracker(self) -> Self:
         """Refuse an unknown tracker or option here, before a chain starts."""
         try:
-            create(self.tracker, **self.options)
+            self._tracker = follow(self.tracker, **self.options)
         except UnknownName as error:
             raise ValueError(str(error)) from error
         return self
 
     def process(self, frames: Sequence[Frame]) -> None:
-        """Update the tracker of each frame's source."""
-        for frame in frames:
-            if frame.source not in self._trackers:
-                self._trackers[frame.source] = create(self.tracker, **self.options)
-            found = frame.detections
-            frame.tracks = self._trackers[frame.source].update(
-                found.xyxy, found.confidence, found.class_id, found.features, frame.image, frame.timestamp
-            )
+        """Take in frames; the first of every source in one pass, then the second of those that have one, and so on."""
+        waiting = list(frames)
+        while waiting:
+            first = {frame.source: frame for frame in reversed(waiting)}
+            tracks = self._tracker.update({source: _view(frame) for source, frame in first.items()})
+            for source, frame in first.items():
+                frame.tracks = tracks[source]
+            waiting = [frame for frame in waiting if frame is not first[frame.source]]
 
     def forget(self, source: str) -> None:
         """Drop the tracks of a source that ended."""
-        self._trackers.pop(source, None)
+        if source in self._tracker.cameras:
+            self._tracker.forget(source)
 
     def close(self) -> None:
         """Drop the tracks of all sources."""
-        self._trackers.clear()
+        self._tracker.reset()
+
+
+def _view(frame: Frame) -> View:
+    found = frame.detections
+    return View(found.xyxy, found.confidence, found.class_id, found.features, frame.image, frame.timestamp)

@@ -190,6 +190,16 @@ def test_classes_vote_stay_apart_or_are_ignored(name: str) -> None:
     assert sorted(set(kinds.values())) == [0, 1]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_after_a_break_nobody_is_taken_for_who_stood_there(name: str) -> None:
+    tracker = trackers.create(name)
+    shown = []
+    for start in (0.0, 3600.0):
+        for n in range(10):
+            shown += tracker.update(np.array([person(100)]), [0.9], timestamp=start + n / 10).id.tolist()
+    assert set(shown) == {1, 2}
+
+
 _number = st.floats(-1e6, 1e6) | st.sampled_from([np.nan, np.inf, -np.inf, 0.0])
 _frame = st.lists(st.tuples(_number, _number, _number, _number, st.floats(-2, 3) | st.just(np.nan)), max_size=12)
 

@@ -20,6 +20,9 @@ Mask = NDArray[np.bool_]
 _DENSE = 1 << 11
 """Up to so many pairs all are looked at; beyond, those of neighbouring cells of a grid."""
 
+_LAYERS = 64
+"""Groups whose boxes are kept apart in the grid; of more, some share."""
+
 
 def _compiled(signature: str) -> Callable[[F], F]:
     """Compiled for these types when first imported, and kept on disk."""
@@ -239,20 +242,25 @@ def overlapping(a: Floats, b: Floats, group_a: Indices, group_b: Indices) -> tup
                     rows[used], cols[used] = i, j
                     used += 1
         return rows[:used].copy(), cols[:used].copy()
-    # a grid of cells as large as the largest box of b, each with the boxes whose left top corner lies in it
+    # a grid of cells as large as the largest box of b, each with the boxes whose left top corner lies in it; and a
+    # grid for each group, or for several
+    layers = 1
+    for j in range(len(group_b)):
+        layers = max(layers, min(abs(group_b[j]) + 1, _LAYERS))
     left, top = b[:, 0].min(), b[:, 1].min()
     widest, tallest = (b[:, 2] - b[:, 0]).max(), (b[:, 3] - b[:, 1]).max()
-    most = int(np.sqrt(len(b))) + 1
+    most = int(np.sqrt(len(b) / layers)) + 1
     cell_w = max(widest, (b[:, 0].max() - left) / most, 1e-9)
     cell_h = max(tallest, (b[:, 1].max() - top) / most, 1e-9)
     across, down = int((b[:, 0].max() - left) / cell_w) + 1, int((b[:, 1].max() - top) / cell_h) + 1
     cell = np.empty(len(b), np.int64)
-    start = np.zeros(across * down + 1, np.int64)
+    start = np.zeros(across * down * layers + 1, np.int64)
     for j in range(len(b)):
         x, y = min(int((b[j, 0] - left) / cell_w), across - 1), min(int((b[j, 1] - top) / cell_h), down - 1)
-        cell[j] = y * across + x
+        layer = abs(group_b[j]) % layers if grouped else 0
+        cell[j] = (layer * down + y) * across + x
         start[cell[j] + 1] += 1
-    for c in range(across * down):
+    for c in range(len(start) - 1):
         start[c + 1] += start[c]
     members, filled = np.empty(len(b), np.int64), start[:-1].copy()
     for j in range(len(b)):
@@ -266,12 +274,12 @@ def overlapping(a: Floats, b: Floats, group_a: Indices, group_b: Indices) -> tup
         x_high = min((x2 - left) / cell_w + 1e-6, across - 1.0)
         y_low = max((y1 - tallest - top) / cell_h - 1e-6, 0.0)
         y_high = min((y2 - top) / cell_h + 1e-6, down - 1.0)
-        if x_high < 0 or y_high < 0 or x_low > x_high + 1 or y_low > y_high + 1:
+        if x_high < 0 or y_high < 0 or int(x_low) > int(x_high) or int(y_low) > int(y_high):
             continue
+        layer = abs(group_a[i]) % layers if grouped else 0
         for y in range(int(y_low), int(y_high) + 1):
-            for place in range(
-                start[y * across + min(int(x_low), across)], start[y * across + min(int(x_high), across - 1) + 1]
-            ):
+            row = (layer * down + y) * across
+            for place in range(start[row + int(x_low)], start[row + int(x_high) + 1]):
                 j = members[place]
                 if b[j, 0] <= x2 and b[j, 2] >= x1 and b[j, 1] <= y2 and b[j, 3] >= y1:
                     if grouped and group_a[i] != group_b[j]:
@@ -563,8 +571,9 @@ def common_motions(
         for i in range(len(predicted)):
             if best[i] >= 0:
                 sure[i] = second[i] < rival * first[i] and first[i] == top[best[i]] and first[i] > least_overlap
+        witnesses = sure.nonzero()[0]
         for stream in range(streams):
-            who = (sure & (tracks == stream)).nonzero()[0]
+            who = witnesses if streams == 1 else witnesses[tracks[witnesses] == stream]
             if len(who) < least:
                 continue
             tall = np.empty(len(who))
@@ -582,3 +591,20 @@ def common_motions(
                 if abs(middle) > certain * (error + 1e-3 * height):
                     shift[stream, axis] += middle
     return shift
+
+
+@njit("f8[::1](f4[:,:,::1], i8[::1], i8[::1], f4[:,::1], i8[::1])", cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def nearest_look(
+    pool: NDArray[np.float32], slots: Indices, counts: Indices, vectors: NDArray[np.float32], cols: Indices
+) -> Floats:
+    """1 - the largest product of vectors[cols[p]] with any of the first counts[p] vectors of pool[slots[p]]."""
+    out = np.empty(len(slots))
+    for p in range(len(slots)):
+        best = np.float32(-1.0)
+        for n in range(min(counts[p], pool.shape[1])):
+            total = np.float32(0.0)
+            for k in range(pool.shape[2]):
+                total += pool[slots[p], n, k] * vectors[cols[p], k]
+            best = max(best, total)
+        out[p] = 1.0 - best
+    return out
