@@ -66,6 +66,7 @@ class Tether(KalmanTracker):
         max_absence: seconds of these in plain view, with nothing in front of it.
         high_score: detections from this score on are confident: they may find lost tracks and start new ones.
         low_score: fainter detections than this are not used at all.
+        birth_score: least score of a detection that starts a track, if more than `high_score`.
         confirm_after: seconds after its first detection from which a track may be confirmed.
         evidence: sum of scores that confirms a track.
         patience: seconds that a tentative track may be unseen.
@@ -109,6 +110,7 @@ class Tether(KalmanTracker):
         max_absence: Annotated[float, Range(0)] = 3.0,
         high_score: Annotated[float, Range(0, 1)] = 0.25,
         low_score: Annotated[float, Range(0, 1)] = 0.1,
+        birth_score: Annotated[float, Range(0, 1)] = 0.0,
         confirm_after: Annotated[float, Range(0)] = 0.08,
         evidence: Annotated[float, Range(0)] = 2.5,
         patience: Annotated[float, Range(0)] = 0.05,
@@ -145,6 +147,7 @@ class Tether(KalmanTracker):
         self._max_absence = max_absence
         self._high_score = high_score
         self._low_score = low_score
+        self._birth_score = birth_score
         self._confirm_after = confirm_after
         self._evidence = evidence
         self._patience = patience
@@ -208,7 +211,8 @@ class Tether(KalmanTracker):
 
         rows, cols = matching.pairs()
         self._hit(rows, seen, cols, when)
-        new = matching.unclaimed(high, seen.xyxy, self._duplicate_iou)
+        sure = high & (seen.scores >= self._birth_score)
+        new = matching.unclaimed(sure, seen.xyxy, self._duplicate_iou)
         rows, cols = np.concatenate((rows, self._born(seen, new, when))), np.concatenate((cols, new))
         self._look(when)
         at = when.of(r.stream)

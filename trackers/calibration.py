@@ -1,0 +1,85 @@
+"""Calibration: how probable it is that a detection of some score is real, learnt while tracking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+_EDGES = np.concatenate((np.arange(1, 20) / 20, [0.97, 0.98, 0.99, 0.995]))
+"""Between bins of scores: finer towards 1, where some detectors put nearly everything."""
+
+_MIDDLE = (np.concatenate(([0], _EDGES)) + np.concatenate((_EDGES, [1]))) / 2
+
+
+class ScoreCalibration:
+    """The share of detections, by score, that turned out to be what an established track became.
+
+    One detector's 0.5 is another's 0.9, and thresholds that suit one are wrong for the other. What a score means can be
+    seen on the video itself: detections of real things continue tracks. Until enough is seen, a score means itself.
+
+    Args:
+        streams: number of cameras; each has its own table.
+        prior: detections of each bin that the assumption p = score counts for.
+        memory: detections after which what was seen counts half.
+    """
+
+    def __init__(self, streams: int, prior: float, memory: float) -> None:
+        self._prior, self._memory = prior, memory
+        self._real = np.zeros((streams, len(_MIDDLE)))
+        self._all = np.zeros((streams, len(_MIDDLE)))
+        self._table = np.repeat(_MIDDLE[None], streams, axis=0)
+
+    def begin(self, stream: int) -> None:
+        """Forget what was learnt of a stream; the next number makes room for one more."""
+        for name, fresh in (("_real", 0 * _MIDDLE), ("_all", 0 * _MIDDLE), ("_table", _MIDDLE)):
+            rows = getattr(self, name)
+            setattr(self, name, np.concatenate((rows[:stream], fresh[None], rows[stream + 1 :])))
+
+    def __call__(self, scores: Floats, streams: Indices) -> Floats:
+        """(N,) probability that a detection with this score, of this stream, is real."""
+        if len(self._table) == 1:
+            return np.asarray(np.interp(scores, _MIDDLE, self._table[0]))
+        out = np.empty(len(scores))
+        for stream in np.unique(streams):
+            mine = streams == stream
+            out[mine] = np.interp(scores[mine], _MIDDLE, self._table[stream])
+        return out
+
+    def learn(self, scores: Floats, streams: Indices, real: Mask) -> None:
+        """These detections were seen; `real` ones continued established tracks."""
+        bins = np.searchsorted(_EDGES, scores, side="right")
+        for stream in np.unique(streams):
+            mine = streams == stream
+            decay = 0.5 ** (np.count_nonzero(mine) / self._memory)
+            size = len(_MIDDLE)
+            self._all[stream] = self._all[stream] * decay + np.bincount(bins[mine], minlength=size)
+            self._real[stream] = self._real[stream] * decay + np.bincount(bins[mine & real], minlength=size)
+            self._table[stream] = _rising(
+                self._real[stream] + self._prior * _MIDDLE, self._all[stream] + self._prior
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything learnt."""
+        return {"real": self._real.copy(), "all": self._all.copy(), "table": self._table.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._real, self._all, self._table = (np.array(state[name]) for name in ("real", "all", "table"))
+
+
+def _rising(real: Floats, every: Floats) -> Floats:
+    """Shares real / every, where neighbours that fall are pooled until none does (Ayer et al. 1955)."""
+    pools: list[tuple[float, float, int]] = []
+    for one, total in zip(real.tolist(), every.tolist(), strict=True):
+        pools.append((one, total, 1))
+        while len(pools) > 1 and pools[-2][0] * pools[-1][1] > pools[-1][0] * pools[-2][1]:
+            last, before = pools.pop(), pools.pop()
+            pools.append((last[0] + before[0], last[1] + before[1], last[2] + before[2]))
+    return np.repeat([one / total for one, total, _ in pools], [size for _, _, size in pools])
