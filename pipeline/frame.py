@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.detections import Detections
 from pipeline.text import Text
+from trackers.revisions import Revisions
 from trackers.tracks import Tracks
 
 # Frozen and empty, so one of each serves all frames: making them anew costs 30 µs a frame.
@@ -30,6 +31,7 @@ class Frame:
         tracks: set by track.
         texts: set by read_text.
         canvas: (H, W, 3) uint8, BGR, set by annotate: the image with everything drawn on it.
+        revisions: set by track with a tracker that has `revise: true`: what was learnt about earlier frames.
     """
 
     image: NDArray[np.uint8]
@@ -41,3 +43,4 @@ class Frame:
     tracks: Tracks = _NO_TRACKS
     texts: tuple[Text, ...] = ()
     canvas: NDArray[np.uint8] | None = None
+    revisions: Revisions | None = None

@@ -61,9 +61,7 @@ class ScoreCalibration:
             size = len(_MIDDLE)
             self._all[stream] = self._all[stream] * decay + np.bincount(bins[mine], minlength=size)
             self._real[stream] = self._real[stream] * decay + np.bincount(bins[mine & real], minlength=size)
-            self._table[stream] = _rising(
-                self._real[stream] + self._prior * _MIDDLE, self._all[stream] + self._prior
-            )
+            self._table[stream] = _rising(self._real[stream] + self._prior * _MIDDLE, self._all[stream] + self._prior)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learnt."""

@@ -185,6 +185,10 @@ class SeparateTrackers:
             found[name] = self.cameras[name].update(*given)
         return found
 
+    def revisions(self) -> dict[Hashable, Revisions]:
+        """Nothing: such trackers tell none."""
+        return {name: Revisions() for name in self.cameras}
+
     def forget(self, name: Hashable) -> None:
         """Drop a camera and its tracks."""
         del self.cameras[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,11 @@ class Revisions:
         merged, into: (K,) int64 ids: `merged` turned out to be the same as the earlier `into`.
     """
 
-    id: Indices
-    timestamp: Floats
-    xyxy: Floats
-    merged: Indices
-    into: Indices
+    id: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
+    timestamp: Floats = field(default_factory=lambda: np.zeros(0))
+    xyxy: Floats = field(default_factory=lambda: np.zeros((0, 4)))
+    merged: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
+    into: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class Shown(Columns):

@@ -18,7 +18,8 @@ class JsonLines(LineSink):
     """One JSON object a frame, frames without objects too; docs/outputs.md describes its keys.
 
     Every object of a frame is in it once: in `tracks` where a confirmed track shows it, else in `detections`.
-    `lost` holds the predicted boxes of tracks that this frame does not show.
+    `lost` holds the predicted boxes of tracks that this frame does not show. With a tracker that has `revise: true`
+    `revisions` tells what was learnt about earlier frames.
     """
 
     name = "jsonl"
@@ -38,6 +39,7 @@ class JsonLines(LineSink):
             track | {"since_seen": round(since, 3)}
             for track, since in zip(_tracks(frame, lost), lost.since_seen.tolist(), strict=True)
         ]
+        row |= _revisions(frame)
         row["detections"] = _untracked(frame)
         row["texts"] = [
             {
@@ -63,6 +65,21 @@ def _tracks(frame: Frame, tracks: Tracks) -> list[dict[str, Any]]:
             strict=True,
         )
     ]
+
+
+def _revisions(frame: Frame) -> dict[str, Any]:
+    """Corrections of earlier frames, if there are any."""
+    found = frame.revisions
+    if found is None or not (len(found.id) or len(found.merged)):
+        return {}
+    boxes = zip(found.id.tolist(), _rounded(found.timestamp, 6), _rounded(found.xyxy, 2), strict=True)
+    same = zip(found.merged.tolist(), found.into.tolist(), strict=True)
+    return {
+        "revisions": {
+            "boxes": [{"id": track, "time": time, "xyxy": xyxy} for track, time, xyxy in boxes],
+            "merged": [{"id": track, "into": into} for track, into in same],
+        }
+    }
 
 
 def _untracked(frame: Frame) -> list[dict[str, Any]]:

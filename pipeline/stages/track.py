@@ -48,6 +48,10 @@ class Track(Stage):
             tracks = self._tracker.update({source: _view(frame) for source, frame in first.items()})
             for source, frame in first.items():
                 frame.tracks = tracks[source]
+            if self.options.get("revise"):
+                revisions = self._tracker.revisions()
+                for source, frame in first.items():
+                    frame.revisions = revisions[source]
             waiting = [frame for frame in waiting if frame is not first[frame.source]]
 
     def forget(self, source: str) -> None:

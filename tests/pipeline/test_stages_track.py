@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from pipeline import Detections, Frame, Track
+from pipeline.sinks.jsonl import JsonLines
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
 
@@ -64,3 +68,23 @@ def test_features_reach_the_tracker() -> None:
 def test_wrong_options_are_refused_when_the_stage_is_made(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Track(**options)  # type: ignore[arg-type]
+
+
+def test_what_is_learnt_later_is_in_the_lines_of_json(tmp_path: Path) -> None:
+    """A walker who is not detected for three frames; two cameras, only one of them sees him."""
+    stage, sink = Track(options={"revise": True}), JsonLines(path=tmp_path / "out.jsonl")
+    told: dict[str, dict[int, dict[str, list[dict[str, float]]]]] = {"a": {}, "b": {}}
+    for n in range(40):
+        frames = [frame(source, n, 3.0 * n) for source in "ab"]
+        for one in frames:
+            if one.source == "b" or 20 <= n < 23:
+                one.detections = one.detections[:0]
+        stage.process(frames)
+        for one in frames:
+            row = json.loads(sink.lines(one))
+            if "revisions" in row:
+                told[one.source][n] = row["revisions"]
+    assert [round(box["time"] * 10) for box in told["a"][23]["boxes"]] == [20, 21, 22]
+    for box in told["a"][23]["boxes"]:
+        assert (box["id"], box["xyxy"][0]) == (1, pytest.approx(30 * box["time"], abs=3))
+    assert not told["b"]
