@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import sys
@@ -104,6 +105,7 @@ def tune(
     if as_json is not None:
         replace_file(as_json, json.dumps(conclusion.plain(importance=not stopped), indent=2) + "\n")
     if stopped:
+        gc.collect()  # the processes' semaphores, in cycles: the hard end that follows would have Python warn of them
         raise Interrupted(
             f"after {len(tuner.trials)} of {trials} trials; wrote the best of them, "
             f"{metric} {_percent(tuner.before.score)} → {_percent(tuner.best.score)}, to {out}"
@@ -149,12 +151,12 @@ class _Progress:
 
     def told(self, trial: Trial) -> None:
         """One was tried."""
-        self._best = max(self._best, trial.score)
+        better, self._best = trial.score > self._best, max(self._best, trial.score)
         text = f"{self._metric} {_percent(self._tuner.before.score)} → {_percent(self._best)}"
         if trial.number >= self._trials:
             text += ", taking back what is of no use"
         self._bar.update(self._task, completed=min(trial.number + 1, self._trials), description=text)
-        if not (self._quiet or self._console.is_terminal) and trial.score == self._best > -math.inf:
+        if not (self._quiet or self._console.is_terminal) and better:
             self._console.print(f"trial {trial.number + 1}: {text}", markup=False)
 
 
