@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pipeline.cli import bench, config, doctor, evaluate, export, models, refine, run, stages, train
+from pipeline.cli import bench, config, doctor, evaluate, export, models, refine, run, stages, train, tune
 from pipeline.errors import FramechainError
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ app.command("doctor")(doctor.doctor)
 app.command("stages")(stages.stages)
 app.command("export")(export.export)
 app.command("refine")(refine.refine)
+app.command("tune")(tune.tune)
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")

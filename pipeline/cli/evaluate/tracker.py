@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,36 +12,36 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli.chain import Debug
-from pipeline.errors import MissingExtra, UsageError
+from pipeline.cli.tracked import (
+    Data,
+    Measured,
+    NoVectors,
+    VideoEmbedder,
+    VideoWeights,
+    files_of,
+    read_sequences,
+    told_in_a_line,
+)
+from pipeline.errors import MissingExtra
 from pipeline.output import check_reports, replace_file
 
 if TYPE_CHECKING:
     from trackers.evaluate import Figures
-    from trackers.sequences import TrackedSequence
 
 _SHOWN = ("HOTA", "DetA", "AssA", "IDF1", "MOTA")
 _COUNTED = ("IDSW", "Frag", "FP", "FN")
 
 
 def eval_tracker(
-    data: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="DATA...",
-            help="a MOTChallenge sequence, or a folder of them, with public detections; or VIDEO=SEQUENCE, to detect "
-            "on the video",
-        ),
-    ],
+    data: Data,
     tracker: Annotated[
         list[str] | None,
         typer.Option(help="NAME or NAME:option=value,...; may be repeated to compare several [default: tether]"),
     ] = None,
-    measured: Annotated[
-        bool, typer.Option("--measured", help="judge only what frames showed, not where tracks are believed to be")
-    ] = False,
-    weights: Annotated[str | None, typer.Option(help="detector for videos [default: the bundled one]")] = None,
-    embedder: Annotated[str | None, typer.Option(help="embedder for videos [default: the bundled one]")] = None,
-    no_embed: Annotated[bool, typer.Option("--no-embed", help="no appearance vectors")] = False,
+    measured: Measured = False,
+    weights: VideoWeights = None,
+    embedder: VideoEmbedder = None,
+    no_embed: NoVectors = False,
     as_json: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
     plot: Annotated[Path | None, typer.Option(help="write a bar chart here (.png)")] = None,
     debug: Debug = False,
@@ -50,18 +49,15 @@ def eval_tracker(
     """Measure HOTA, CLEAR and IDF1 by TrackEval, of each sequence and of all together; persons only."""
     from trackers import create, sequences
     from trackers.evaluate import evaluate
-    from trackers.registry import UnknownName
     from trackers.tracker import DEFAULT
 
-    check_reports({"--json": as_json, "--plot": plot}, [*data, *filter(None, (weights, embedder))])
+    check_reports({"--json": as_json, "--plot": plot}, [*files_of(data), *filter(None, (weights, embedder))])
     made = {}
-    try:
+    with told_in_a_line():
         for text in tracker or [DEFAULT]:
             name, options = sequences.parse(text)
             made[text] = create(name, **options)
-        inputs = list(_inputs(data, weights, None if no_embed else embedder or ""))
-    except (UnknownName, ValueError, OSError) as error:
-        raise UsageError(_line(error)) from error
+    inputs = read_sequences(data, weights, embedder, embed=not no_embed)
     found: dict[str, dict[str, Figures]] = {}
     for text, one in made.items():
         with Console(stderr=True).status(text):
@@ -82,32 +78,6 @@ def eval_tracker(
         from pipeline.training.plots import bars
 
         bars({name: {part: f.HOTA for part, f in parts.items()} for name, parts in found.items()}, "HOTA", plot)
-
-
-def _inputs(data: Sequence[str], weights: str | None, embedder: str | None) -> list[TrackedSequence]:
-    from trackers import sequences
-
-    found = []
-    for text in data:
-        video, equals, folder = text.rpartition("=")
-        for path in sequences.sequence_folders(Path(folder)):
-            if equals:
-                from pipeline.training.tracked_videos import detected
-
-                found.append(detected(video, path, weights, embedder))
-            else:
-                found.append(sequences.read_sequence(path))
-    names = [sequence.name for sequence in found]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise UsageError(f"{', '.join(sorted(twice))} is given more than once; give each sequence once")
-    return found
-
-
-def _line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"cannot read {error.filename}: {error.strerror}"
-    return str(error)
 
 
 def _show(found: dict[str, dict[str, Figures]]) -> None:
