@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackers.evaluate import Figures, evaluate
+from trackers.lifecycle import KalmanTracker
 from trackers.registry import nearest
 from trackers.sequences import TrackedSequence, run
 from trackers.tracker import Option, Tracker, options, registry
@@ -116,7 +117,7 @@ def dimensions(tracker: type[Tracker], chosen: Sequence[str] = (), held: Collect
     """
     known = options(tracker)
     if not chosen:
-        common = options(Tracker)  # type: ignore[type-abstract]
+        common = options(KalmanTracker)  # type: ignore[type-abstract]
         found = [_default_dimension(one) for name, one in known.items() if name not in (*common, *held)]
         return [one for one in found if one is not None]
     found_chosen: dict[str, Dimension] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str
     return line
 
 
-SORT = ("--tracker", "sort", "--option", "max_coast=0.05..2", "--option", "min_hits", "--trials", 12)
+SORT = ("--tracker", "sort", "--option", "max_coast=0.05..2", "--option", "min_hits", "--trials", 40)
 
 
 def test_sort_learns_to_wait(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +77,7 @@ def test_sort_learns_to_wait(scene: Path, tmp_path: Path, capsys: pytest.Capture
     assert found["changed"]["max_coast"]["before"] == 0.1
     assert "trial 1: hota" in said.err
     assert "not tuned on" in said.out
-    assert "what mattered most: max_coast" in said.out
+    assert re.search(r"what mattered most: .*max_coast", said.out)
 
     configured = yaml.safe_load(out.read_text())["stages"][-1]["track"]
     assert configured == {"tracker": "sort", "options": found["options"]}
