@@ -362,7 +362,8 @@ class Tuner:
         """
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-        if len({trial.score for trial in self.trials if math.isfinite(trial.score)}) < 2 * ROUND:
+        scores = [trial.score for trial in self.trials if math.isfinite(trial.score)]
+        if len(scores) < 2 * ROUND or len(set(scores)) < 2:
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it calls itself experimental
