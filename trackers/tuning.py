@@ -363,7 +363,7 @@ class Tuner:
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
         scores = [trial.score for trial in self.trials if math.isfinite(trial.score)]
-        if len(scores) < 2 * ROUND or len(set(scores)) < 2:
+        if len(scores) < max(2 * ROUND, len(self._searched)) or len(set(scores)) < 2:
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it calls itself experimental
