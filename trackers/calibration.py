@@ -15,6 +15,12 @@ Mask = NDArray[np.bool_]
 _EDGES = np.concatenate((np.arange(1, 20) / 20, [0.97, 0.98, 0.99, 0.995]))
 """Between bins of scores: finer towards 1, where some detectors put nearly everything."""
 
+_PRIOR = 17.0
+"""Detections of each bin that the assumption p = score counts for."""
+
+_MEMORY = 3000.0
+"""Detections after which what was seen counts half."""
+
 _MIDDLE = (np.concatenate(([0], _EDGES)) + np.concatenate((_EDGES, [1]))) / 2
 
 
@@ -22,16 +28,14 @@ class ScoreCalibration:
     """The share of detections, by score, that turned out to be what an established track became.
 
     One detector's 0.5 is another's 0.9, and thresholds that suit one are wrong for the other. What a score means can be
-    seen on the video itself: detections of real things continue tracks. Until enough is seen, a score means itself.
+    seen on the video itself: detections of real things continue tracks. Until enough is seen, a score means itself; and
+    it always means at least its cube, so that a confident detector is believed where nothing stays for long.
 
     Args:
         streams: number of cameras; each has its own table.
-        prior: detections of each bin that the assumption p = score counts for.
-        memory: detections after which what was seen counts half.
     """
 
-    def __init__(self, streams: int, prior: float, memory: float) -> None:
-        self._prior, self._memory = prior, memory
+    def __init__(self, streams: int) -> None:
         self._real = np.zeros((streams, len(_MIDDLE)))
         self._all = np.zeros((streams, len(_MIDDLE)))
         self._table = np.repeat(_MIDDLE[None], streams, axis=0)
@@ -45,23 +49,24 @@ class ScoreCalibration:
     def __call__(self, scores: Floats, streams: Indices) -> Floats:
         """(N,) probability that a detection with this score, of this stream, is real."""
         if len(self._table) == 1:
-            return np.asarray(np.interp(scores, _MIDDLE, self._table[0]))
-        out = np.empty(len(scores))
-        for stream in np.unique(streams):
-            mine = streams == stream
-            out[mine] = np.interp(scores[mine], _MIDDLE, self._table[stream])
-        return out
+            out = np.interp(scores, _MIDDLE, self._table[0])
+        else:
+            out = np.empty(len(scores))
+            for stream in np.unique(streams):
+                mine = streams == stream
+                out[mine] = np.interp(scores[mine], _MIDDLE, self._table[stream])
+        return np.asarray(np.maximum(out, scores * scores * scores))
 
     def learn(self, scores: Floats, streams: Indices, real: Mask) -> None:
         """These detections were seen; `real` ones continued established tracks."""
         bins = np.searchsorted(_EDGES, scores, side="right")
         for stream in np.unique(streams):
             mine = streams == stream
-            decay = 0.5 ** (np.count_nonzero(mine) / self._memory)
+            decay = 0.5 ** (np.count_nonzero(mine) / _MEMORY)
             size = len(_MIDDLE)
             self._all[stream] = self._all[stream] * decay + np.bincount(bins[mine], minlength=size)
             self._real[stream] = self._real[stream] * decay + np.bincount(bins[mine & real], minlength=size)
-            self._table[stream] = _rising(self._real[stream] + self._prior * _MIDDLE, self._all[stream] + self._prior)
+            self._table[stream] = _rising(self._real[stream] + _PRIOR * _MIDDLE, self._all[stream] + _PRIOR)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learnt."""

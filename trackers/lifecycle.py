@@ -228,8 +228,8 @@ class KalmanTracker(Tracker):
         """Move some tracks along with the picture, (2, 3) from old pixel coordinates to new ones."""
         self._motion.warp(affine, rows)
 
-    def _doubt(self, scores: Floats) -> Floats | None:
-        """Factors on the measurement noise of detections with these scores."""
+    def _doubt(self, trust: Floats) -> Floats | None:
+        """Factors on the measurement noise of detections that are worth so much."""
         return None
 
     def _matching(self, seen: Observed) -> Matching:
@@ -247,7 +247,7 @@ class KalmanTracker(Tracker):
     def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
         """Tracks `rows` were seen as detections `cols`."""
         if len(rows):
-            doubt = self._doubt(seen.scores[cols])
+            doubt = self._doubt(seen.trust[cols])
             self._motion.correct(rows, seen.xyxy, cols, doubt)
             now = when.of(seen.streams[cols]).now
             self._records.hit(rows, seen, cols, now, self._class_policy == "vote")

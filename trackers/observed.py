@@ -30,6 +30,7 @@ class Observed:
         xyxy: (N, 4) float64, C-contiguous, positive areas. scores: (N,) float64 in 0..1. class_ids: (N,) int64.
         rows: (N,) int64, the row each had in the arguments of `update`.
         streams: (N,) int64, the number of the camera that saw it; all 0 where there is one camera.
+        trust: (N,) float64 in 0..1, what the scores are worth: the scores themselves, unless a tracker learnt better.
         ignored: rows that were left out, by reason. clipped: scores that were.
     """
 
@@ -43,6 +44,7 @@ class Observed:
         "rows",
         "scores",
         "streams",
+        "trust",
         "xyxy",
     )
 
@@ -61,7 +63,7 @@ class Observed:
         self.ignored = ignored or {}
         self.clipped = clipped
         self.xyxy = xyxy
-        self.scores = scores
+        self.scores = self.trust = scores
         self.class_ids = class_ids
         self.rows = rows
         self.streams = streams

@@ -9,6 +9,7 @@ import numpy as np
 
 from trackers.appearance import Galleries
 from trackers.association import assign, centre, contested, expand, iou_of_pairs, mutual_best, paired_height_iou
+from trackers.calibration import ScoreCalibration
 from trackers.camera import common_motions
 from trackers.columns import Columns
 from trackers.compiled import kernels
@@ -33,17 +34,19 @@ class Sightings(Columns):
     Attributes:
         xyxy: (T, 4) the last detection's box, moved along with the camera since.
         absent: (T,) seconds for which it has not been seen though nothing stood in front of it.
+        evidence: (T,) sum of what its detections were worth.
     """
 
     xyxy: Floats
     absent: Floats
+    evidence: Floats
 
     def __init__(self) -> None:
-        self.xyxy, self.absent = np.zeros((0, 4)), np.zeros(0)
+        self.xyxy, self.absent, self.evidence = np.zeros((0, 4)), np.zeros(0), np.zeros(0)
 
     def grow(self, seen: Observed, cols: Indices, now: Floats) -> None:
         """Append tracks that start as detections `cols`."""
-        self.append(seen.xyxy[cols], np.zeros(len(cols)))
+        self.append(seen.xyxy[cols], np.zeros(len(cols)), seen.trust[cols])
 
 
 class Tether(KalmanTracker):
@@ -67,6 +70,7 @@ class Tether(KalmanTracker):
         high_score: detections from this score on are confident: they may find lost tracks and start new ones.
         low_score: fainter detections than this are not used at all.
         birth_score: least score of a detection that starts a track, if more than `high_score`.
+        calibrate: how far a score is replaced by the share of detections with it that continued a track; 0: not at all.
         confirm_after: seconds after its first detection from which a track may be confirmed.
         evidence: sum of scores that confirms a track.
         patience: seconds that a tentative track may be unseen.
@@ -108,17 +112,18 @@ class Tether(KalmanTracker):
         *,
         max_coast: Annotated[float, Range(0)] = 4.0,
         max_absence: Annotated[float, Range(0)] = 3.0,
-        high_score: Annotated[float, Range(0, 1)] = 0.25,
+        high_score: Annotated[float, Range(0, 1)] = 0.22,
         low_score: Annotated[float, Range(0, 1)] = 0.1,
-        birth_score: Annotated[float, Range(0, 1)] = 0.0,
+        birth_score: Annotated[float, Range(0, 1)] = 0.6,
+        calibrate: Annotated[float, Range(0, 1)] = 0.78,
         confirm_after: Annotated[float, Range(0)] = 0.08,
-        evidence: Annotated[float, Range(0)] = 2.5,
+        evidence: Annotated[float, Range(0)] = 3.1,
         patience: Annotated[float, Range(0)] = 0.05,
         gate: Annotated[float, Range(0, 1)] = 0.12,
         buffer: Annotated[float, Range(0)] = 0.2,
         buffer_growth: Annotated[float, Range(0)] = 0.14,
         height_weight: Annotated[float, Range(0)] = 0.5,
-        score_weight: Annotated[float, Range(0)] = 0.9,
+        score_weight: Annotated[float, Range(0)] = 0.8,
         faint_penalty: Annotated[float, Range(0)] = 0.3,
         faint_overlap: Annotated[float, Range(0, 1)] = 0.6,
         tentative_penalty: Annotated[float, Range(0)] = 0.06,
@@ -132,8 +137,8 @@ class Tether(KalmanTracker):
         reach: Annotated[float, Range(0.01)] = 0.1,
         reach_growth: Annotated[float, Range(0)] = 0.03,
         duplicate_iou: Annotated[float, Range(0, 1)] = 0.35,
-        believe_missed: Annotated[float, Range(0)] = 0.15,
-        believe_covered: Annotated[float, Range(0)] = 0.5,
+        believe_missed: Annotated[float, Range(0)] = 0.19,
+        believe_covered: Annotated[float, Range(0)] = 0.83,
         max_cosine: Annotated[float, Range(0.01, 2)] = 0.25,
         appearance_weight: Annotated[float, Range(0)] = 0.5,
         budget: Annotated[int, Range(1)] = 16,
@@ -148,6 +153,7 @@ class Tether(KalmanTracker):
         self._high_score = high_score
         self._low_score = low_score
         self._birth_score = birth_score
+        self._calibrate = calibrate
         self._confirm_after = confirm_after
         self._evidence = evidence
         self._patience = patience
@@ -189,6 +195,7 @@ class Tether(KalmanTracker):
         self._sightings = self._table("sightings", Sightings())
         self._galleries = self._table("galleries", Galleries(self._budget, self._gallery_period))
         self._graveyard = Graveyard(self._budget)
+        self._calibration = ScoreCalibration(streams)
 
     def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         r = self._records
@@ -196,7 +203,10 @@ class Tether(KalmanTracker):
         lost = confirmed & (r.det_index < 0)
         at = when.of(r.stream)
         missing = at.now - at.dt - r.seen  # seconds before this frame
-        high = seen.scores >= self._high_score
+        if self._calibrate:
+            probability = self._calibration(seen.scores, seen.streams)
+            seen.trust = probability**self._calibrate * seen.scores ** (1 - self._calibrate)
+        high = seen.trust >= self._high_score
         self._motion.damp(lost, at.dt, self._half_life)
         predicted = self._predict(when, frames)
         if self._camera_motion:
@@ -210,8 +220,10 @@ class Tether(KalmanTracker):
             self._by_bids(matching, ~confirmed, predicted, seen, high, missing)
 
         rows, cols = matching.pairs()
+        if self._calibrate:
+            self._learn(seen, confirmed & (r.hits >= _KEPT), matching)
         self._hit(rows, seen, cols, when)
-        sure = high & (seen.scores >= self._birth_score)
+        sure = high & (seen.trust >= self._birth_score)
         new = matching.unclaimed(sure, seen.xyxy, self._duplicate_iou)
         rows, cols = np.concatenate((rows, self._born(seen, new, when))), np.concatenate((cols, new))
         self._look(when)
@@ -221,7 +233,7 @@ class Tether(KalmanTracker):
             clear = high[cols] & ~self._occlusions.covered[rows]
             now = when.of(seen.streams[cols[clear]]).now
             self._galleries.remember(rows[clear], seen, cols[clear], now)
-        ripe = (r.support >= self._evidence) & (at.now - r.born >= self._confirm_after - LATE)
+        ripe = (self._sightings.evidence >= self._evidence) & (at.now - r.born >= self._confirm_after - LATE)
         named = (r.det_index >= 0) & (ripe | at.first)
         patience = np.where(r.id > 0, self._max_coast, self._patience)
         waiting = (at.now - r.seen <= patience + LATE) & (self._sightings.absent <= self._max_absence + LATE)
@@ -231,6 +243,15 @@ class Tether(KalmanTracker):
             self._graveyard.expire(r, at, self._remember_for)
         self._name(named)
         return np.asarray(kept)
+
+    def _learn(self, seen: Observed, established: Mask, matching: Matching) -> None:
+        """See which detections continue established tracks, in the streams that have any."""
+        there = np.zeros(len(self._frames), bool)
+        there[self._records.stream[established]] = True
+        told = there[seen.streams]
+        real = np.append(established, False)[matching.track_of]  # those without a track have -1
+        if told.any():
+            self._calibration.learn(seen.scores[told], seen.streams[told], real[told])
 
     def _recall(self, named: Mask, at: Moment) -> Mask:
         """Give old ids to new tracks that look like one that is gone; of those with an id of their own, tell it.
@@ -270,11 +291,16 @@ class Tether(KalmanTracker):
 
     def _stream_begins(self, stream: int) -> None:
         super()._stream_begins(stream)
+        self._calibration.begin(stream)
         self._graveyard.keep(self._graveyard.stream != stream)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything remembered, as a new dictionary of arrays and plain values. Options are not part of it."""
-        return {**super().state_dict(), "graveyard": self._graveyard.state_dict()}
+        return {
+            **super().state_dict(),
+            "graveyard": self._graveyard.state_dict(),
+            "calibration": self._calibration.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned, bit for bit.
@@ -284,6 +310,7 @@ class Tether(KalmanTracker):
         """
         super().load_state_dict(state)
         self._graveyard.load_state_dict(state["graveyard"])
+        self._calibration.load_state_dict(state["calibration"])
 
     def _followed(self, predicted: Floats, witnesses: Mask, seen: Observed, high: Mask) -> Floats:
         """Move all tracks along with the camera."""
@@ -325,7 +352,7 @@ class Tether(KalmanTracker):
             limit += self._appearance_weight
         if fast := kernels():
             groups = matching.groups or (tracks[:0], found[:0])
-            sides = predicted, tracks, missing, confirmed, seen.xyxy, found, seen.scores, high, *groups
+            sides = predicted, tracks, missing, confirmed, seen.xyxy, found, seen.trust, high, *groups
             bids: tuple[Indices, Indices, Floats] = fast.bids(*sides, np.array([*self._weights, limit]))
             return bids
         since = np.minimum(missing, 1.0)
@@ -334,12 +361,12 @@ class Tether(KalmanTracker):
         i, j = matching.candidates(tracks, grown, found, around)
         rows, cols = tracks[i], found[j]
         faint = ~high[cols]
-        usable = ~faint | (confirmed[rows] & (missing[rows] < _FAINT) & (seen.scores[cols] >= self._low_score))
+        usable = ~faint | (confirmed[rows] & (missing[rows] < _FAINT) & (seen.trust[cols] >= self._low_score))
         rows, cols, faint, i, j = rows[usable], cols[usable], faint[usable], i[usable], j[usable]
         overlap = iou_of_pairs(grown, i, around, j)
         if self._height_weight:
             overlap *= paired_height_iou(predicted[rows], seen.xyxy[cols]) ** self._height_weight
-        cost = 1 - overlap * seen.scores[cols] ** self._score_weight + self._faint_penalty * faint
+        cost = 1 - overlap * seen.trust[cols] ** self._score_weight + self._faint_penalty * faint
         cost += self._tentative_penalty * ~confirmed[rows]
         cost += self._lost_penalty * since[rows]
         possible = (cost < limit) & (~faint | (overlap >= self._faint_overlap))
@@ -368,16 +395,17 @@ class Tether(KalmanTracker):
             cost = np.where(distance < self._max_cosine, distance / self._max_cosine, 1.0)
         matching.take(tracks[i], found[j], cost, 1.0, self._solver)
 
-    def _doubt(self, scores: Floats) -> Floats | None:
+    def _doubt(self, trust: Floats) -> Floats | None:
         if not self._score_trust:
             return None
-        doubt: Floats = 1.0 - self._score_trust * scores
+        doubt: Floats = 1.0 - self._score_trust * trust
         return doubt
 
     def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
         super()._hit(rows, seen, cols, when)
         self._sightings.xyxy[rows] = seen.xyxy[cols]
         self._sightings.absent[rows] = 0.0
+        self._sightings.evidence[rows] += seen.trust[cols]
 
     def _believed(self, when: Moment) -> Mask:
         r = self._records
@@ -394,6 +422,9 @@ _AWAY = 0.5
 
 _KNOWN = 3
 """Vectors that are enough to know somebody again."""
+
+_KEPT = 7
+"""Detections that make a track one whose next ones are taken for real."""
 
 _ESTABLISHED = 5
 """Detections that make a track one whose word counts while it is not seen."""

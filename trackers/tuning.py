@@ -363,7 +363,8 @@ class Tuner:
         """
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-        if len({trial.score for trial in self.trials if math.isfinite(trial.score)}) < 2 * ROUND:
+        scores = [trial.score for trial in self.trials if math.isfinite(trial.score)]
+        if len(scores) < max(2 * ROUND, len(self._searched)) or len(set(scores)) < 2:
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it calls itself experimental
@@ -401,16 +402,17 @@ class Tuner:
         self, settings: Sequence[Options], figures_of: Judge, told: Callable[[Trial], object]
     ) -> Iterator[Trial]:
         """Each of some settings, once it is tried and noted; what was tried before is not tried again."""
-        keys = [tuple(values.items()) for values in settings]  # all have all options in the same order
-        new = [key for key in dict.fromkeys(keys) if key not in self._known]
-        found = figures_of([dict(key) for key in new])
-        for key, values in zip(keys, settings, strict=True):
+        keys = [
+            tuple((name, value) for name, value in values.items() if value != self._defaults[name])
+            for values in settings  # all have all options in the same order
+        ]
+        found = figures_of([dict(key) for key in dict.fromkeys(keys) if key not in self._known])
+        for key in keys:
             if key not in self._known:
                 self._known[key] = next(found)
             figures = self._known[key]
-            differing = {name: value for name, value in values.items() if value != self._defaults[name]}
             points = -math.inf if figures is None else score(figures, self._metric)
-            trial = Trial(len(self.trials), differing, figures, points if math.isfinite(points) else -math.inf)
+            trial = Trial(len(self.trials), dict(key), figures, points if math.isfinite(points) else -math.inf)
             self.trials.append(trial)
             told(trial)
             yield trial

@@ -51,7 +51,7 @@ def tune(
         list[str] | None, typer.Option(metavar="DATA", help=f"{DATA}: to report on, not tuned on; may be repeated")
     ] = None,
     tracker: Annotated[
-        str | None, typer.Option(help="NAME, or NAME:option=value,... to begin with and to keep [default: tether]")
+        str | None, typer.Option(help="NAME, or NAME:option=value,... to begin with and to keep; if not given: tether")
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="how many settings are tried")] = 100,
     metric: Annotated[

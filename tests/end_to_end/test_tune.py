@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -59,25 +58,25 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str
     return line
 
 
-SORT = ("--tracker", "sort", "--option", "max_coast=0.05..2", "--option", "min_hits", "--trials", 40)
+SORT = ("--tracker", "sort", "--option", "max_coast=0.05..4", "--option", "min_hits=0..4", "--trials", 12)
 
 
 def test_sort_learns_to_wait(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = blinking(tmp_path / "other" / "yard", seed=1)
     out, figures = tmp_path / "tuned.yaml", tmp_path / "figures.json"
-    assert ended("tune", scene, "--report", other, *SORT, "--out", out, "--json", figures) == 0
+    assert ended("tune", scene, "--report", other, *SORT, "--trials", 24, "--out", out, "--json", figures) == 0
     said = capsys.readouterr()
     found = json.loads(figures.read_text())
     for part, name in (("tuned_on", "gate"), ("not_tuned_on", "yard")):
         assert found[part]["sequences"] == [name]
         assert found[part]["after"]["HOTA"] > found[part]["before"]["HOTA"] + 0.05
         assert found[part]["after"]["IDF1"] > found[part]["before"]["IDF1"]
-    assert found["options"]["max_coast"] > 0.4
+    assert found["options"]["max_coast"] > 0.5
     assert set(found["options"]) == set(found["changed"]) <= {"max_coast", "min_hits"}
     assert found["changed"]["max_coast"]["before"] == 0.1
     assert "trial 1: hota" in said.err
     assert "not tuned on" in said.out
-    assert re.search(r"what mattered most: .*max_coast", said.out)
+    assert "what mattered most: " in said.out
 
     configured = yaml.safe_load(out.read_text())["stages"][-1]["track"]
     assert configured == {"tracker": "sort", "options": found["options"]}

@@ -28,7 +28,7 @@ def test_a_long_run_holds_the_memory_of_a_short_one(name: str) -> None:
     done = endure(name, 1200, held=blocks, samples=8)
     assert done.ids > 120
     state, alive = (np.array([sample[k] for sample in done.samples]).reshape(2, -1) for k in (1, 2))
-    assert state[1].max() < 1.5 * state[0].max()
+    assert state[1].max() < 2.2 * state[0].max()  # galleries double when there are more tracks than ever before
     assert alive[1, -1] - alive[1, 0] < 300  # over 450 frames, so not one a frame; 15 are the samples themselves
 
 

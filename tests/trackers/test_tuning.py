@@ -89,9 +89,10 @@ def test_what_is_refused_is_left_and_what_is_of_no_use_taken_back(monkeypatch: p
 
     def judged(tracker: str, sequences: object, hidden: bool, values: dict[str, Any]) -> Figures | None:
         tried.append(tuple(values.items()))
-        if values["max_coast"] > 0.3:
+        coast = values.get("max_coast", 0.1)
+        if coast > 0.3:
             return None
-        return Figures(**{**dict.fromkeys(Figures.__slots__, 0), "HOTA": values["max_coast"]})
+        return Figures(**{**dict.fromkeys(Figures.__slots__, 0), "HOTA": coast})
 
     monkeypatch.setattr(tuning, "judged", judged)
     told: list[Trial] = []
@@ -113,7 +114,7 @@ def test_an_interrupted_search_has_its_best_so_far(monkeypatch: pytest.MonkeyPat
     def judged(tracker: str, sequences: object, hidden: bool, values: dict[str, Any]) -> Figures:
         if len(tuner.trials) == 6:
             raise KeyboardInterrupt
-        return Figures(**{**dict.fromkeys(Figures.__slots__, 0), "HOTA": values["max_coast"]})
+        return Figures(**{**dict.fromkeys(Figures.__slots__, 0), "HOTA": values.get("max_coast", 0.1)})
 
     monkeypatch.setattr(tuning, "judged", judged)
     tuner = Tuner("sort", [], dimensions(registry.load("sort"), ["max_coast"]))

@@ -36,7 +36,7 @@ def eval_tracker(
     data: Data,
     tracker: Annotated[
         list[str] | None,
-        typer.Option(help="NAME or NAME:option=value,...; may be repeated to compare several [default: tether]"),
+        typer.Option(help="NAME or NAME:option=value,...; may be repeated to compare several; if not given: tether"),
     ] = None,
     measured: Measured = False,
     weights: VideoWeights = None,
