@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from trackers.appearance import Galleries
-from trackers.association import assign, centre, contested, expand, iou_of_pairs, mutual_best, paired_height_iou
+from trackers.association import assign, contested, expand, iou_of_pairs, mutual_best, paired_height_iou
 from trackers.calibration import ScoreCalibration
 from trackers.camera import common_motions
 from trackers.columns import Columns
@@ -52,22 +52,21 @@ class Sightings(Columns):
 class Tether(KalmanTracker):
     """Tracks that hold through occlusion, in one joint association a frame.
 
-    1. Velocities of lost tracks fade; all tracks are predicted, and moved by what they have in common with the
-       detections: the camera's motion.
-    2. All tracks and all detections, confident and faint, compete at once (as in TrackTrack, Shim et al. 2025): overlap
-       of boxes grown a little (Yang et al. 2023), more for longer lost ones, times the overlap of their heights (Yang
-       et al. 2024). Faint detections, tentative and lost tracks bid less. Pairs that are each other's best are made
-       first. With features, likeness raises and unlikeness lowers a bid where there are rivals or the track was lost.
-    3. A lost track is found again where it was, where it was going, or between: in the corridor from its last sighting
-       to its prediction, which widens with time. With features a likeness is asked for as well.
-    4. Detections that nothing claimed start tentative tracks, unless they mostly cover a claimed one.
-    5. Who stands behind whom is worked out. Lost tracks that are covered by others are waited for longer, and are
+    1. Scores are replaced by what they turn out to mean on this video, see `ScoreCalibration`. Velocities of lost tracks
+       fade; all tracks are predicted, and moved by what they have in common with the detections: the camera's motion.
+    2. All confirmed tracks, lost ones among them, and all detections, confident and faint, compete at once (as in
+       TrackTrack, Shim et al. 2025): overlap of boxes grown a little (Yang et al. 2023), more for longer lost ones, times
+       the overlap of their heights (Yang et al. 2024). Faint detections and lost tracks bid less. With features, likeness
+       raises and unlikeness lowers a bid where there are rivals or the track was lost. Tentative tracks bid for the rest.
+    3. Detections that nothing claimed start tentative tracks, unless they mostly cover a claimed one. A new track that
+       looks like nobody but one who was dropped gets that one's id.
+    4. Who stands behind whom is worked out. Lost tracks that are covered by others are waited for longer, and are
        `tracks.hidden()` for a while: where they are is known. Looks are not remembered while covered.
 
     Args:
         max_coast: seconds a confirmed track is kept without being seen.
         max_absence: seconds of these in plain view, with nothing in front of it.
-        high_score: detections from this score on are confident: they may find lost tracks and start new ones.
+        high_score: detections from this score on are confident: they may find lost tracks.
         low_score: fainter detections than this are not used at all.
         birth_score: least score of a detection that starts a track, if more than `high_score`.
         calibrate: how far a score is replaced by the share of detections with it that continued a track; 0: not at all.
@@ -88,9 +87,6 @@ class Tether(KalmanTracker):
         camera_motion: tracks follow what they have in common with the detections.
         half_life: seconds in which the velocity of a lost track halves.
         score_trust: by how much the score narrows a measurement's noise (NSA, Du et al. 2021); 0 leaves it out.
-        recover: seconds for which a lost track can be found again outside the gate; 0 leaves it out.
-        reach: half the width of the corridor in heights of the track, at once.
-        reach_growth: how much wider it gets in a second.
         duplicate_iou: a detection that overlaps a claimed one by more starts no track.
         believe_missed: seconds for which a track that is not seen is believed to be there.
         believe_covered: the same while others stand in front of it.
@@ -133,9 +129,6 @@ class Tether(KalmanTracker):
         camera_motion: bool = True,
         half_life: Annotated[float, Range(0.01)] = 20.0,
         score_trust: Annotated[float, Range(0, 0.99)] = 0.35,
-        recover: Annotated[float, Range(0)] = 0.5,
-        reach: Annotated[float, Range(0.01)] = 0.1,
-        reach_growth: Annotated[float, Range(0)] = 0.03,
         duplicate_iou: Annotated[float, Range(0, 1)] = 0.35,
         believe_missed: Annotated[float, Range(0)] = 0.19,
         believe_covered: Annotated[float, Range(0)] = 0.83,
@@ -175,9 +168,6 @@ class Tether(KalmanTracker):
         self._camera_motion = camera_motion
         self._half_life = half_life
         self._score_trust = score_trust
-        self._recover = recover
-        self._reach = reach
-        self._reach_growth = reach_growth
         self._duplicate_iou = duplicate_iou
         self._believe_missed = believe_missed
         self._believe_covered = believe_covered
@@ -214,8 +204,6 @@ class Tether(KalmanTracker):
         matching = self._matching(seen)
         first = confirmed if self._tentative_last else np.ones(len(r), bool)
         self._by_bids(matching, first, predicted, seen, high, missing)
-        if self._recover:
-            self._by_corridor(matching, predicted, seen, high, lost & (missing < self._recover), missing)
         if self._tentative_last:
             self._by_bids(matching, ~confirmed, predicted, seen, high, missing)
 
@@ -372,29 +360,6 @@ class Tether(KalmanTracker):
         possible = (cost < limit) & (~faint | (overlap >= self._faint_overlap))
         return rows[possible], cols[possible], cost[possible]
 
-    def _by_corridor(
-        self, matching: Matching, predicted: Floats, seen: Observed, high: Mask, lost: Mask, missing: Floats
-    ) -> None:
-        tracks, found = matching.free(lost, high)
-        if not len(tracks) or not len(found):
-            return
-        last = self._sightings.xyxy[tracks]
-        start, goal, place = (centre(boxes) for boxes in (last, predicted[tracks], seen.xyxy[found]))
-        height, tall = last[:, 3] - last[:, 1], seen.xyxy[found, 3] - seen.xyxy[found, 1]
-        reach = height * (self._reach + self._reach_growth * missing[tracks])
-        low, high_end = np.minimum(start, goal) - reach[:, None], np.maximum(start, goal) + reach[:, None]
-        i, j = matching.candidates(tracks, np.concatenate((low, high_end), axis=1), found, np.tile(place, 2))
-        way = (goal - start)[i]
-        apart = place[j] - start[i]
-        along = (apart * way).sum(axis=1) / np.maximum((way * way).sum(axis=1), 1e-9)
-        off = apart - np.clip(along, 0, 1)[:, None] * way
-        # both in units of what is just allowed: a corridor's half width, and _SIZE
-        cost = np.hypot(off[:, 0], off[:, 1]) / reach[i] + np.abs(np.log(tall[j] / height[i])) / _SIZE
-        if seen.has_features:
-            distance = self._galleries.distance(tracks[i], seen, found[j])
-            cost = np.where(distance < self._max_cosine, distance / self._max_cosine, 1.0)
-        matching.take(tracks[i], found[j], cost, 1.0, self._solver)
-
     def _doubt(self, trust: Floats) -> Floats | None:
         if not self._score_trust:
             return None
@@ -413,9 +378,6 @@ class Tether(KalmanTracker):
         limit = np.where(self._occlusions.covered, self._believe_covered, self._believe_missed)
         return (r.det_index >= 0) | ((r.hits >= _ESTABLISHED) & (unseen <= limit + LATE))
 
-
-_SIZE = 0.08
-"""Logarithm of the ratio of heights that is just allowed between a lost track and what it is found as."""
 
 _AWAY = 0.5
 """Seconds from which a track that is lost may be somebody who turns up elsewhere."""
