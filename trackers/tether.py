@@ -52,12 +52,14 @@ class Sightings(Columns):
 class Tether(KalmanTracker):
     """Tracks that hold through occlusion, in one joint association a frame.
 
-    1. Scores are replaced by what they turn out to mean on this video, see `ScoreCalibration`. Velocities of lost tracks
-       fade; all tracks are predicted, and moved by what they have in common with the detections: the camera's motion.
+    1. Scores are replaced by what they turn out to mean on this video, see `ScoreCalibration`. Velocities of lost
+       tracks fade; all tracks are predicted, and moved by what they have in common with the detections: the camera's
+       motion.
     2. All confirmed tracks, lost ones among them, and all detections, confident and faint, compete at once (as in
-       TrackTrack, Shim et al. 2025): overlap of boxes grown a little (Yang et al. 2023), more for longer lost ones, times
-       the overlap of their heights (Yang et al. 2024). Faint detections and lost tracks bid less. With features, likeness
-       raises and unlikeness lowers a bid where there are rivals or the track was lost. Tentative tracks bid for the rest.
+       TrackTrack, Shim et al. 2025): overlap of boxes grown a little (Yang et al. 2023), more for longer lost ones,
+       times the overlap of their heights (Yang et al. 2024). Faint detections and lost tracks bid less. With features,
+       likeness raises and unlikeness lowers a bid where there are rivals or the track was lost. Tentative tracks bid
+       for the rest.
     3. Detections that nothing claimed start tentative tracks, unless they mostly cover a claimed one. A new track that
        looks like nobody but one who was dropped gets that one's id.
     4. Who stands behind whom is worked out. Lost tracks that are covered by others are waited for longer, and are
