@@ -1,6 +1,6 @@
 """Does a student learn from a teacher? The same one with and without labels that a teacher made, on held-out frames.
 
-    python benchmarks/distillation.py DATA --out FOLDER [--epochs 24] [--json]
+    python -m benchmarks.distillation DATA --out FOLDER [--epochs 24] [--json]
 
 DATA is the folder of test data. The given labels are a few images of pedestrians (Penn-Fudan); the teacher labels the
 first 600 frames of a surveillance video (PETS 2009 S2L1, vtest.avi), of which no label is given to anyone; both

@@ -1,6 +1,6 @@
 """What an embedder is worth to the tracker: the same detections, tracked without and with each of them.
 
-    python benchmarks/embedders.py --data ../shared/data --embedder person-embedder --embedder osnet.onnx
+    python -m benchmarks.embedders --data ../shared/data --embedder person-embedder --embedder osnet.onnx
 
 DATA holds `video/NAME` and the ground truth `mot/GROUP/NAME` of the sequences below. Detections come from one detector,
 once a sequence, so that nothing but the features differs.

@@ -1,8 +1,8 @@
 """A long life for trackers: memory over a million frames, garbage for input, and frames that never come.
 
-    python benchmarks/endurance.py memory --trackers tether sort --frames 1000000 --json endurance.json
-    python benchmarks/endurance.py fuzz --updates 100000
-    python benchmarks/endurance.py dropped MOT17/ --trackers tether bytetrack --seeds 5
+    python -m benchmarks.endurance memory --trackers tether sort --frames 1000000 --json endurance.json
+    python -m benchmarks.endurance fuzz --updates 100000
+    python -m benchmarks.endurance dropped MOT17/ --trackers tether bytetrack --seeds 5
 
 `memory`: a crowd of about ten is born, walks and leaves; the slope of the process's resident memory (after the first
 tenth of the frames) and the size of the tracker's state. `fuzz`: boxes, scores, classes, features and times that make

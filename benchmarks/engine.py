@@ -1,6 +1,6 @@
 """What the engine costs: no-op stages chained, microseconds per frame and stage.
 
-    python benchmarks/engine.py [--frames 5000] [--json]
+    python -m benchmarks.engine [--frames 5000] [--json]
 
 The same frames go through chains of 1, 2, 4 and 8 stages that do nothing; the slope of time over length is the cost
 of one more stage. A plain loop that calls the same stages is timed beside it in the same run.

@@ -1,6 +1,6 @@
 """How long `import pipeline` and `import trackers` take, beside `import numpy`, each in a fresh interpreter.
 
-python benchmarks/imports.py
+python -m benchmarks.imports
 """
 
 from __future__ import annotations

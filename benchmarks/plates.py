@@ -6,7 +6,7 @@ would in a chain. Options were chosen on the even rows of the labels; the odd ro
 Approach (--approach): every plate comes nearer over 15 frames, from 44 to 110 pixels wide, with changing blur, noise
 and boxes that are 2 % off, from a fixed seed. It shows what reading a track again and the consensus are worth.
 
-    python benchmarks/plates.py --data ../shared/data/ocr/plates --json plates.json
+    python -m benchmarks.plates --data ../shared/data/ocr/plates --json plates.json
 """
 
 from __future__ import annotations

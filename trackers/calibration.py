@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackers.compiled import kernels
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -48,25 +50,23 @@ class ScoreCalibration:
 
     def __call__(self, scores: Floats, streams: Indices) -> Floats:
         """(N,) probability that a detection with this score, of this stream, is real."""
-        if len(self._table) == 1:
-            out = np.interp(scores, _MIDDLE, self._table[0])
-        else:
-            out = np.empty(len(scores))
-            for stream in np.unique(streams):
-                mine = streams == stream
-                out[mine] = np.interp(scores[mine], _MIDDLE, self._table[stream])
-        return np.asarray(np.maximum(out, scores * scores * scores))
+        right = np.clip(np.searchsorted(_MIDDLE, scores), 1, len(_MIDDLE) - 1)
+        before, after = _MIDDLE[right - 1], _MIDDLE[right]
+        share = np.clip((scores - before) / (after - before), 0.0, 1.0)
+        low = self._table[streams, right - 1]
+        meaning = low + share * (self._table[streams, right] - low)
+        return np.asarray(np.maximum(meaning, scores * scores * scores))
 
     def learn(self, scores: Floats, streams: Indices, real: Mask) -> None:
         """These detections were seen; `real` ones continued established tracks."""
-        bins = np.searchsorted(_EDGES, scores, side="right")
-        for stream in np.unique(streams):
-            mine = streams == stream
-            decay = 0.5 ** (np.count_nonzero(mine) / _MEMORY)
-            size = len(_MIDDLE)
-            self._all[stream] = self._all[stream] * decay + np.bincount(bins[mine], minlength=size)
-            self._real[stream] = self._real[stream] * decay + np.bincount(bins[mine & real], minlength=size)
-            self._table[stream] = _rising(self._real[stream] + _PRIOR * _MIDDLE, self._all[stream] + _PRIOR)
+        place = streams * len(_MIDDLE) + np.searchsorted(_EDGES, scores, side="right")
+        seen, kept = (
+            np.bincount(part, minlength=self._all.size).reshape(self._all.shape) for part in (place, place[real])
+        )
+        fade = np.exp2(-seen.sum(axis=1, keepdims=True) / _MEMORY)
+        self._all = self._all * fade + seen
+        self._real = self._real * fade + kept
+        self._table = _rising(self._real + _PRIOR * _MIDDLE, self._all + _PRIOR)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learnt."""
@@ -78,11 +78,17 @@ class ScoreCalibration:
 
 
 def _rising(real: Floats, every: Floats) -> Floats:
-    """Shares real / every, where neighbours that fall are pooled until none does (Ayer et al. 1955)."""
-    pools: list[tuple[float, float, int]] = []
-    for one, total in zip(real.tolist(), every.tolist(), strict=True):
-        pools.append((one, total, 1))
-        while len(pools) > 1 and pools[-2][0] * pools[-1][1] > pools[-1][0] * pools[-2][1]:
-            last, before = pools.pop(), pools.pop()
-            pools.append((last[0] + before[0], last[1] + before[1], last[2] + before[2]))
-    return np.repeat([one / total for one, total, _ in pools], [size for _, _, size in pools])
+    """(S, B) shares real / every, where neighbours in a row that fall are pooled until none does (Ayer et al. 1955)."""
+    if fast := kernels():
+        shares: Floats = fast.rising(real, every)
+        return shares
+    out = np.empty_like(real)
+    for row, (ones, totals) in enumerate(zip(real.tolist(), every.tolist(), strict=True)):
+        pools: list[tuple[float, float, int]] = []
+        for one, total in zip(ones, totals, strict=True):
+            pools.append((one, total, 1))
+            while len(pools) > 1 and pools[-2][0] * pools[-1][1] > pools[-1][0] * pools[-2][1]:
+                last, before = pools.pop(), pools.pop()
+                pools.append((last[0] + before[0], last[1] + before[1], last[2] + before[2]))
+        out[row] = np.repeat([one / total for one, total, _ in pools], [size for _, _, size in pools])
+    return out

@@ -70,7 +70,8 @@ class Tether(KalmanTracker):
         max_absence: seconds of these in plain view, with nothing in front of it.
         high_score: detections from this score on are confident: they may find lost tracks.
         low_score: fainter detections than this are not used at all.
-        birth_score: least score of a detection that starts a track, if more than `high_score`.
+        birth_score: least score of a detection that starts a track, if more than `high_score`; not asked for while no
+            track is established, as the detector may never say more.
         calibrate: how far a score is replaced by the share of detections with it that continued a track; 0: not at all.
         confirm_after: seconds after its first detection from which a track may be confirmed.
         evidence: sum of scores that confirms a track.
@@ -210,10 +211,13 @@ class Tether(KalmanTracker):
             self._by_bids(matching, ~confirmed, predicted, seen, high, missing)
 
         rows, cols = matching.pairs()
+        established = confirmed & (r.hits >= _KEPT)
+        told = np.zeros(len(self._frames), bool)
+        told[r.stream[established]] = True
         if self._calibrate:
-            self._learn(seen, confirmed & (r.hits >= _KEPT), matching)
+            self._learn(seen, established, told[seen.streams], matching)
         self._hit(rows, seen, cols, when)
-        sure = high & (seen.trust >= self._birth_score)
+        sure = high & ((seen.trust >= self._birth_score) | ~told[seen.streams])
         new = matching.unclaimed(sure, seen.xyxy, self._duplicate_iou)
         rows, cols = np.concatenate((rows, self._born(seen, new, when))), np.concatenate((cols, new))
         self._look(when)
@@ -234,11 +238,8 @@ class Tether(KalmanTracker):
         self._name(named)
         return np.asarray(kept)
 
-    def _learn(self, seen: Observed, established: Mask, matching: Matching) -> None:
-        """See which detections continue established tracks, in the streams that have any."""
-        there = np.zeros(len(self._frames), bool)
-        there[self._records.stream[established]] = True
-        told = there[seen.streams]
+    def _learn(self, seen: Observed, established: Mask, told: Mask, matching: Matching) -> None:
+        """See which detections continue established tracks, of those in streams that have any: `told`, (N,)."""
         real = np.append(established, False)[matching.track_of]  # those without a track have -1
         if told.any():
             self._calibration.learn(seen.scores[told], seen.streams[told], real[told])

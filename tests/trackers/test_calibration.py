@@ -8,6 +8,8 @@ import pytest
 import trackers
 from trackers.calibration import ScoreCalibration
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 
 def taught(rate: dict[float, float], rounds: int = 400, seed: int = 0) -> ScoreCalibration:
     """A table that saw detections of some scores, real at some rates."""

@@ -593,6 +593,28 @@ def common_motions(
     return shift
 
 
+@_compiled("f8[:,::1](f8[:,::1], f8[:,::1])")
+def rising(real: Floats, every: Floats) -> Floats:
+    """Shares that never fall along a row; see `trackers.calibration`."""
+    out = np.empty_like(real)
+    ones, totals, sizes = np.empty(real.shape[1]), np.empty(real.shape[1]), np.empty(real.shape[1], np.int64)
+    for row in range(len(real)):
+        pools = 0
+        for n in range(real.shape[1]):
+            ones[pools], totals[pools], sizes[pools] = real[row, n], every[row, n], 1
+            pools += 1
+            while pools > 1 and ones[pools - 2] * totals[pools - 1] > ones[pools - 1] * totals[pools - 2]:
+                ones[pools - 2] += ones[pools - 1]
+                totals[pools - 2] += totals[pools - 1]
+                sizes[pools - 2] += sizes[pools - 1]
+                pools -= 1
+        n = 0
+        for pool in range(pools):
+            out[row, n : n + sizes[pool]] = ones[pool] / totals[pool]
+            n += sizes[pool]
+    return out
+
+
 @njit("f8[::1](f4[:,:,::1], i8[::1], i8[::1], f4[:,::1], i8[::1])", cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
 def nearest_look(
     pool: NDArray[np.float32], slots: Indices, counts: Indices, vectors: NDArray[np.float32], cols: Indices
