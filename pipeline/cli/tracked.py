@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -30,11 +30,13 @@ NoVectors: TypeAlias = Annotated[bool, typer.Option("--no-embed", help="no appea
 def files_of(data: Sequence[str]) -> list[str]:
     """The data themselves and every text file of their sequences that is read, so that nothing overwrites one.
 
-    Raises:
-        UsageError: there is no sequence where one is said to be.
+    What is no sequence is left for `read_sequences` to refuse.
     """
-    parts = ("gt/gt.txt", "det/det.txt", "seqinfo.ini")
-    return [*data, *(str(folder / part) for _, folder in _folders(data) for part in parts)]
+    folders: list[Path] = []
+    for text in data:
+        with suppress(UsageError):
+            folders += [folder for _, folder in _folders([text])]
+    return [*data, *(str(folder / part) for folder in folders for part in ("gt/gt.txt", "det/det.txt", "seqinfo.ini"))]
 
 
 def read_sequences(
