@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
@@ -15,7 +16,11 @@ from types import ModuleType
 
 @cache
 def kernels() -> ModuleType | None:
-    """`trackers.compiled.kernels`, or None without numba. The first call on a machine compiles, for some seconds."""
+    """`trackers.compiled.kernels`, or None without numba. The first call on a machine compiles, for half a minute."""
     if os.environ.get("FRAMECHAIN_COMPILED") == "0" or find_spec("numba") is None:
         return None
-    return importlib.import_module("trackers.compiled.kernels")
+    try:
+        return importlib.import_module("trackers.compiled.kernels")
+    except ImportError as error:  # numba and NumPy of versions that do not go together
+        warnings.warn(f"numba cannot be used, trackers run on NumPy alone: {error}", RuntimeWarning, stacklevel=2)
+        return None
