@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,15 @@ def test_what_is_given_is_kept_and_one_trial_is_the_start(
 def test_ctrl_c_keeps_the_best_so_far(scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned.yaml"
     command = [sys.executable, "-m", "pipeline", "tune", scene, *SORT, "--trials", "100000", "--out", out]
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as going:
+    # where the tests run in the background nobody hears an interrupt, and children inherit that
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        list(map(str, command)),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=heard,  # noqa: PLW1509
+    ) as going:
         assert going.stderr is not None
         assert going.stderr.readline().startswith("trial 1:")
         going.send_signal(signal.SIGINT)
