@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from trackers.appearance import Galleries
 from trackers.association import centre
+from trackers.columns import Columns
 from trackers.lifecycle import Records
 from trackers.moment import Moment
 
@@ -28,7 +26,7 @@ _GROWTH = 0.7
 """Logarithm of the ratio of heights by which somebody who was away may have come nearer: twice as large."""
 
 
-class Graveyard:
+class Graveyard(Columns):
     """Dropped tracks, a row each.
 
     Attributes:
@@ -37,17 +35,21 @@ class Graveyard:
         vectors: (G, budget, D) float32 unit vectors, zeros beyond `count`.
     """
 
-    columns = ("stream", "id", "born", "seen", "xyxy", "class_id", "count", "vectors")
+    stream: Indices
+    id: Indices
+    born: Floats
+    seen: Floats
+    xyxy: Floats
+    class_id: Indices
+    count: Indices
+    vectors: Vectors
 
     def __init__(self, budget: int) -> None:
         """Empty; so many vectors of each track."""
         self.stream = self.id = self.class_id = self.count = np.zeros(0, np.int64)
         self.born = self.seen = np.zeros(0)
         self.xyxy = np.zeros((0, 4))
-        self.vectors: Vectors = np.zeros((0, budget, 0), np.float32)
-
-    def __len__(self) -> int:
-        return len(self.id)
+        self.vectors = np.zeros((0, budget, 0), np.float32)
 
     def bury(self, rows: Indices, records: Records, galleries: Galleries, last: Floats) -> None:
         """Remember some tracks.
@@ -61,21 +63,14 @@ class Graveyard:
         if not self.vectors.shape[2]:
             self.vectors = np.zeros((0, *vectors.shape[1:]), np.float32)
         columns = (r.stream, r.id, r.born, r.seen, last, r.class_id)
-        new = (*(column[rows] for column in columns), count, vectors)
-        for name, values in zip(self.columns, new, strict=True):
-            setattr(self, name, np.concatenate((getattr(self, name), values)))
+        self.append(*(column[rows] for column in columns), count, vectors)
 
-    def expire(self, records: Records, at: Moment, seconds: float) -> None:
+    def expire(self, when: Moment, seconds: float) -> None:
         """Forget who was seen last so long ago, and of each stream all but the last of `MOST`."""
         if not len(self):
             return
-        if isinstance(at.now, float):
-            fresh = at.now - self.seen <= seconds
-        else:
-            latest = np.full(self.stream.max() + 1, -np.inf)
-            inside = records.stream < len(latest)
-            np.maximum.at(latest, records.stream[inside], at.now[inside])
-            fresh = latest[self.stream] - self.seen <= seconds
+        at = when.of(self.stream)
+        fresh = np.asarray(at.now - self.seen <= seconds) | ~np.asarray(at.active)  # who has no frame has no time
         order = np.argsort(self.stream, kind="stable")
         _, first, size = np.unique(self.stream[order], return_index=True, return_counts=True)
         rank = np.arange(len(order)) - np.repeat(first, size)
@@ -120,20 +115,6 @@ class Graveyard:
         if separate:
             fits &= r.class_id[new, None] == self.class_id
         return np.asarray(fits)
-
-    def keep(self, rows: Indices | Mask) -> None:
-        """Forget the others."""
-        for name in self.columns:
-            setattr(self, name, getattr(self, name)[rows])
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """A copy of every column by name."""
-        return {name: getattr(self, name).copy() for name in self.columns}
-
-    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take over the columns that `state_dict` returned."""
-        for name in self.columns:
-            setattr(self, name, np.array(state[name]))
 
 
 def _second(distance: Floats, axis: int) -> Floats:

@@ -234,7 +234,7 @@ class Tether(KalmanTracker):
         kept = (r.det_index >= 0) | waiting
         if self._remember_for:
             kept &= ~self._recall(named, at)
-            self._graveyard.expire(r, at, self._remember_for)
+            self._graveyard.expire(when, self._remember_for)
         self._name(named)
         return np.asarray(kept)
 

@@ -113,3 +113,17 @@ def test_the_graveyard_has_an_end() -> None:
         walk(tracker, 2.0 * n, 0.5, {n: 100.0})
         gone(tracker, 2.0 * n + 0.5, 0.5)
     assert len(tracker.state_dict()["graveyard"]["id"]) == MOST
+
+
+def test_time_runs_out_for_a_camera_that_sees_nobody_too() -> None:
+    """Nobody is there for longer than the dead are remembered; another camera has no frames at all meanwhile."""
+    together, alone, ids = MultiStreamTracker(remember_for=20.0), trackers.create(remember_for=20.0), set()
+    for n in range(480):
+        here = n < 30 or n >= 430
+        boxes = np.array([[100.0, 100, 140, 220]] if here else []).reshape(-1, 4)
+        looks = np.array([look(1, 0.2, n)] if here else []).reshape(-1, 64)
+        view = View(boxes, np.full(len(boxes), 0.9), features=looks, timestamp=n / RATE)
+        found = together.update({"a": view} if 30 <= n < 450 else {"a": view, "b": view})
+        assert same(found["a"], alone.update(view.xyxy, view.scores, features=view.features, timestamp=view.timestamp))
+        ids |= set(found["a"].id.tolist())
+    assert ids == {1, 2}
