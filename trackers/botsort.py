@@ -6,18 +6,17 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from trackers.appearance import Averages
 from trackers.association import iou_of_pairs
+from trackers.averaged import AveragedLooks
 from trackers.bytetrack import ByteTrack
 from trackers.lifecycle import Floats, Indices, Mask
 from trackers.matching import Matching
-from trackers.moment import Moment
 from trackers.motion import XYWH
 from trackers.observed import Observed
 from trackers.tracker import Choice, Range
 
 
-class BoTSORT(ByteTrack):
+class BoTSORT(AveragedLooks, ByteTrack):
     """ByteTrack's association on boxes that follow the camera, with looks where boxes overlap.
 
     The steps are those of ByteTrack. In the first and the last, a pair costs 1 - overlap times score, or half the
@@ -50,10 +49,6 @@ class BoTSORT(ByteTrack):
         self._camera = camera
         super().__init__(**common)
 
-    def _begin(self, streams: int) -> None:
-        super()._begin(streams)
-        self._looks = self._table("looks", Averages())
-
     def _by_worth(
         self, matching: Matching, tracks: Mask, detections: Mask, predicted: Floats, seen: Observed, least: float
     ) -> None:
@@ -69,16 +64,6 @@ class BoTSORT(ByteTrack):
             cost[near[alike]] = np.minimum(cost[near[alike]], distance[alike] / 2)
         matching.take(rows, cols, cost, 1 - least)
 
-    def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
-        super()._hit(rows, seen, cols, when)
-        self._remember(rows, seen, cols)
-
-    def _born(self, seen: Observed, cols: Indices, when: Moment) -> Indices:
-        rows = super()._born(seen, cols, when)
-        self._remember(rows, seen, cols)
-        return rows
-
     def _remember(self, rows: Indices, seen: Observed, cols: Indices) -> None:
-        if seen.has_features:
-            clear = seen.scores[cols] >= self._high_score
-            self._looks.store(rows[clear], seen.features(cols[clear]), self._look_memory)
+        clear = seen.scores[cols] >= self._high_score
+        self._looks.store(rows[clear], seen.features(cols[clear]), self._look_memory)

@@ -6,16 +6,15 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from trackers.appearance import Averages
 from trackers.association import lead
+from trackers.averaged import AveragedLooks
 from trackers.lifecycle import Floats, Indices
-from trackers.moment import Moment
 from trackers.observed import Observed
 from trackers.ocsort import OCSORT
 from trackers.tracker import Choice, Range
 
 
-class DeepOCSORT(OCSORT):
+class DeepOCSORT(AveragedLooks, OCSORT):
     """OC-SORT on boxes that follow the camera, with looks in the first step.
 
     Likeness counts the more, the better it tells the best candidate from the second (adaptive weighting), and a faint
@@ -45,10 +44,6 @@ class DeepOCSORT(OCSORT):
         self._camera = camera
         super().__init__(**common)
 
-    def _begin(self, streams: int) -> None:
-        super()._begin(streams)
-        self._looks = self._table("looks", Averages())
-
     def _warp(self, affine: Floats, rows: Indices | slice) -> None:
         super()._warp(affine, rows)
         self._anchors.warp(affine, rows)
@@ -65,17 +60,7 @@ class DeepOCSORT(OCSORT):
         apart = lead(rows, alike) + lead(cols, alike)
         return np.asarray(alike * (self._look_weight + np.minimum(apart / 2, self._look_boost)))
 
-    def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
-        super()._hit(rows, seen, cols, when)
-        self._remember(rows, seen, cols)
-
-    def _born(self, seen: Observed, cols: Indices, when: Moment) -> Indices:
-        rows = super()._born(seen, cols, when)
-        self._remember(rows, seen, cols)
-        return rows
-
     def _remember(self, rows: Indices, seen: Observed, cols: Indices) -> None:
-        if seen.has_features:
-            sure = np.clip((seen.scores[cols] - self._high_score) / max(1 - self._high_score, 1e-6), 0, 1)
-            keep = self._look_memory + (1 - self._look_memory) * (1 - sure)
-            self._looks.store(rows, seen.features(cols), keep)
+        sure = np.clip((seen.scores[cols] - self._high_score) / max(1 - self._high_score, 1e-6), 0, 1)
+        keep = self._look_memory + (1 - self._look_memory) * (1 - sure)
+        self._looks.store(rows, seen.features(cols), keep)

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from trackers.appearance import Averages
-from trackers.lifecycle import Floats, Indices, KalmanTracker, Mask, Picture
+from trackers.averaged import AveragedLooks
+from trackers.lifecycle import Floats, Indices, Mask, Picture
 from trackers.matching import Matching
 from trackers.moment import LATE, Moment
 from trackers.motion import CHI2_95, XYAH, squared_mahalanobis
@@ -16,7 +16,7 @@ from trackers.observed import Observed
 from trackers.tracker import Choice, Range
 
 
-class StrongSORT(KalmanTracker):
+class StrongSORT(AveragedLooks):
     """Looks first, gated by motion, in one assignment of all confirmed tracks; then overlap for what is left.
 
     The noise of a measurement falls with its score (NSA), a track's look is an exponential average, and the cost of a
@@ -60,10 +60,6 @@ class StrongSORT(KalmanTracker):
         self._camera = camera
         super().__init__(**common)
 
-    def _begin(self, streams: int) -> None:
-        super()._begin(streams)
-        self._looks = self._table("looks", Averages())
-
     def _advance(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> Mask:
         r = self._records
         confirmed = r.id > 0
@@ -104,15 +100,5 @@ class StrongSORT(KalmanTracker):
         cost = self._look_weight * cosine[alike] + (1 - self._look_weight) * distance[alike] / CHI2_95[4]
         matching.take(rows[alike], cols[alike], cost, 2.0)
 
-    def _hit(self, rows: Indices, seen: Observed, cols: Indices, when: Moment) -> None:
-        super()._hit(rows, seen, cols, when)
-        self._remember(rows, seen, cols)
-
-    def _born(self, seen: Observed, cols: Indices, when: Moment) -> Indices:
-        rows = super()._born(seen, cols, when)
-        self._remember(rows, seen, cols)
-        return rows
-
     def _remember(self, rows: Indices, seen: Observed, cols: Indices) -> None:
-        if seen.has_features:
-            self._looks.store(rows, seen.features(cols), self._look_memory)
+        self._looks.store(rows, seen.features(cols), self._look_memory)
