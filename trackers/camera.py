@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trackers.association import Floats, Indices, expand, overlapping, paired_iou
 from trackers.compiled import kernels
 
-_LEAST = 4
+LEAST = 4
 """Tracks that must agree: three can move alike by chance."""
 
 _NEAR = 0.5
@@ -32,7 +32,7 @@ _CERTAIN = 1.6
 def common_motions(predicted: Floats, tracks: Indices, found: Floats, detections: Indices, streams: int) -> Floats:
     """(streams, 2) the common motion of each stream, given the number of each track's and each detection's."""
     if fast := kernels():
-        constants = np.array([_NEAR, _RIVAL, _ENOUGH, _LEAST, _CERTAIN])
+        constants = np.array([_NEAR, _RIVAL, _ENOUGH, LEAST, _CERTAIN])
         shifts: Floats = fast.common_motions(predicted, tracks, found, detections, streams, constants)
         return shifts
     parts = ((predicted[tracks == stream], found[detections == stream]) for stream in range(streams))
@@ -52,18 +52,27 @@ def common_motion(predicted: Floats, found: Floats) -> Floats:
     shift = np.zeros(2)
     for _ in range(2):  # once to be near, once more with all that are near then
         rows, cols = _witnesses(predicted + np.tile(shift, 2), found)
-        if len(rows) < _LEAST:
+        if len(rows) < LEAST:
             return shift
         apart = (found[cols, :2] + found[cols, 2:] - predicted[rows, :2] - predicted[rows, 2:]) / 2 - shift
-        middle = np.median(apart, axis=0)
-        spread = 1.4826 * np.median(np.abs(apart - middle), axis=0)  # the deviation of a normal distribution
-        error = 1.25 * spread / len(rows) ** 0.5  # of its median
-        height = float(np.median(predicted[rows, 3] - predicted[rows, 1]))
-        sure = np.abs(middle) > _CERTAIN * (error + 1e-3 * height)
-        if not sure.any():
+        step = agreed(apart, predicted[rows, 3] - predicted[rows, 1])
+        if not step.any():
             return shift
-        shift = shift + np.where(sure, middle, 0.0)
+        shift = shift + step
     return shift
+
+
+def agreed(moved: Floats, height: Floats) -> Floats:
+    """(2,) what (N, 2) motions in pixels have in common: their median where it is sure, else 0.
+
+    Args:
+        height: (N,) of the boxes that moved; they say what is small.
+    """
+    middle = np.median(moved, axis=0)
+    spread = 1.4826 * np.median(np.abs(moved - middle), axis=0)  # the deviation of a normal distribution
+    error = 1.25 * spread / len(moved) ** 0.5  # of its median
+    sure = np.abs(middle) > _CERTAIN * (error + 1e-3 * float(np.median(height)))
+    return np.where(sure, middle, 0.0)
 
 
 def _witnesses(predicted: Floats, found: Floats) -> tuple[Indices, Indices]:

@@ -12,16 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trackers.association import centre
+from trackers.camera import LEAST, agreed
 from trackers.mot_format import MotRows
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
-
-_LEAST = 4
-"""Tracks that must agree: three can move alike by chance."""
-
-_CERTAIN = 1.6
-"""Standard errors that the common motion must be away from none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,22 +51,12 @@ def camera_path(rows: MotRows) -> CameraPath:
     order = np.lexsort((rows.frame, rows.id))
     frame, track, xyxy = rows.frame[order], rows.id[order], rows.xyxy[order]
     follows = (track[1:] == track[:-1]) & (frame[1:] == frame[:-1] + 1)
-    moved = (xyxy[1:] - xyxy[:-1])[follows]
-    moved = (moved[:, :2] + moved[:, 2:]) / 2
+    moved = centre(xyxy[1:] - xyxy[:-1])[follows]
     height = (xyxy[1:, 3] - xyxy[1:, 1])[follows]
     when = np.searchsorted(frames, frame[1:][follows])
     by_time = np.argsort(when, kind="stable")
     bounds = np.flatnonzero(np.diff(when[by_time])) + 1
     for group in np.split(by_time, bounds):
-        if len(group) >= _LEAST:
-            step[when[group[0]]] = _agreed(moved[group], height[group])
+        if len(group) >= LEAST:
+            step[when[group[0]]] = agreed(moved[group], height[group])
     return CameraPath(frames, np.cumsum(step, axis=0))
-
-
-def _agreed(moved: Floats, height: Floats) -> Floats:
-    """(2,) what (N, 2) motions in pixels have in common; (N,) heights say what is small."""
-    middle = np.median(moved, axis=0)
-    spread = 1.4826 * np.median(np.abs(moved - middle), axis=0)  # the deviation of a normal distribution
-    error = 1.25 * spread / len(moved) ** 0.5  # of its median
-    sure = np.abs(middle) > _CERTAIN * (error + 1e-3 * float(np.median(height)))
-    return np.where(sure, middle, 0.0)

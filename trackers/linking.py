@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trackers.association import assign
+from trackers.association import assign, centre
 from trackers.drift import CameraPath, camera_path
 from trackers.mot_format import MotRows
 
@@ -89,7 +89,7 @@ def _ends(rows: MotRows, rate: float, path: CameraPath, window: float) -> tuple[
     ids, first = np.unique(rows.id[order], return_index=True)
     time = rows.frame[order] / rate
     xyxy = rows.xyxy[order]
-    centre = (xyxy[:, :2] + xyxy[:, 2:]) / 2 - path.at(rows.frame[order])
+    place = centre(xyxy) - path.at(rows.frame[order])
     height = xyxy[:, 3] - xyxy[:, 1]
     last = np.append(first[1:], len(order))
     starts, ends = np.zeros((len(ids), 6)), np.zeros((len(ids), 6))
@@ -99,7 +99,7 @@ def _ends(rows: MotRows, rate: float, path: CameraPath, window: float) -> tuple[
         reach = end - begin - np.searchsorted(time[begin:end], time[end - 1] - window, side="left")
         tail = slice(end - max(reach, min(_FEW, end - begin)), end)
         for table, part, at in ((starts, head, begin), (ends, tail, end - 1)):
-            table[track] = (time[at], *_line(time[part] - time[at], centre[part]), np.median(height[part]))
+            table[track] = (time[at], *_line(time[part] - time[at], place[part]), np.median(height[part]))
     return ids, _as_ends(starts, rows.class_id[order[first]]), _as_ends(ends, rows.class_id[order[last - 1]])
 
 
