@@ -173,17 +173,16 @@ class KalmanTracker(Tracker):
 
     def _rounds(self, seen: Observed, when: Moment, frames: Sequence[Picture | None]) -> list[Tracks]:
         """One frame of the active streams, and what each shows; streams that are not active wait unchanged."""
-        asleep = ~np.asarray(when.active)[self._records.stream]
-        waiting = {name: table.take(asleep.nonzero()[0]) for name, table in self._tables.items()}
+        asleep, waiting = ~np.asarray(when.active)[self._records.stream], {}
         if asleep.any():
-            for table in self._tables.values():
+            for name, table in self._tables.items():
+                waiting[name] = table.take(asleep.nonzero()[0])
                 table.pick((~asleep).nonzero()[0])
         kept = self._round(seen, when, frames)
         results = self._results(when)
         self._keep(kept)
-        if asleep.any():
-            for name, table in self._tables.items():
-                table.extend(waiting[name])
+        for name, rest in waiting.items():
+            self._tables[name].extend(rest)
         return results
 
     def _stream_begins(self, stream: int) -> None:
@@ -348,8 +347,7 @@ class KalmanTracker(Tracker):
             self._motion.velocity[:, :2].take(rows, axis=0),
         )
         if not self._looks_behind:
-            nothing = np.zeros(len(rows))
-            return Tracks(*known, nothing > 0, np.full(len(rows), -1), nothing, believed.take(rows))
+            return Tracks(*known, believed=believed.take(rows))
         covered = o.covered.take(rows)
         hidden_for = np.where(covered, now - o.since.take(rows), 0.0)
         return Tracks(*known, covered, o.by.take(rows), hidden_for, believed.take(rows))
