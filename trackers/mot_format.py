@@ -57,7 +57,7 @@ def read(path: str | PathLike[str]) -> MotRows:
         OSError: the file cannot be read.
         ValueError: a line is not of this format; the message names file and line.
     """
-    lines = enumerate(Path(path).read_text().splitlines(), 1)
+    lines = enumerate(_text(path).splitlines(), 1)
     rows = [_numbers(path, number, line) for number, line in lines if line.strip()]
     if not rows:
         return MotRows()
@@ -68,6 +68,13 @@ def read(path: str | PathLike[str]) -> MotRows:
     xyxy[:, 2:] += xyxy[:, :2]
     whole = table[:, :2].astype(np.int64)
     return MotRows(whole[:, 0], whole[:, 1], xyxy, table[:, 6], extra[:, 0].astype(np.int64), extra[:, 1])
+
+
+def _text(path: str | PathLike[str]) -> str:
+    try:
+        return Path(path).read_text()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file") from error
 
 
 def _numbers(path: str | PathLike[str], number: int, line: str) -> list[float]:
@@ -135,9 +142,9 @@ def read_seqinfo(path: str | PathLike[str]) -> SequenceInfo:
         OSError: the file cannot be read.
         ValueError: it is no seqinfo.ini; the message names file and key.
     """
-    parser = configparser.ConfigParser()
+    parser, content = configparser.ConfigParser(), _text(path)
     try:
-        parser.read_string(Path(path).read_text())
+        parser.read_string(content)
         section = parser["Sequence"]
         return SequenceInfo(
             section["name"],

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.chain import Debug
+from pipeline.cli.tracked import told_in_a_line
 from pipeline.errors import MissingExtra, UsageError
 from pipeline.output import check_outputs, check_writable, replace_file
 
@@ -78,10 +79,8 @@ def _rate(rate: float | None, seqinfo: Path | None) -> float:
         return rate
     if rate is not None or seqinfo is None:
         raise UsageError("how many frames a second? give either --rate or --seqinfo")
-    try:
+    with told_in_a_line():
         found = read_seqinfo(seqinfo).frame_rate
-    except (OSError, ValueError) as error:
-        raise UsageError(_line(error, seqinfo)) from error
     if not 0.01 <= found <= 1000:
         raise UsageError(f"{seqinfo}: frameRate is {found}, not a number of frames a second; give --rate instead")
     return found
@@ -90,18 +89,8 @@ def _rate(rate: float | None, seqinfo: Path | None) -> float:
 def _read(path: Path) -> MotRows:
     from trackers import mot_format
 
-    try:
+    with told_in_a_line():
         rows = mot_format.read(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(_line(error, path)) from error
     if (rows.class_id != -1).any():
         raise UsageError(f"{path} has nine columns, as ground truth has; give the result of a tracker")
     return rows
-
-
-def _line(error: Exception, path: Path) -> str:
-    if isinstance(error, OSError):
-        return f"cannot read {path}: {error.strerror}"
-    if isinstance(error, UnicodeDecodeError):
-        return f"{path} is not a text file"
-    return str(error)
