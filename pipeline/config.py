@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from pipeline.output import PLACEHOLDER, check_outputs
 from pipeline.sink import Sink, sinks
 from pipeline.source import Source, source_for, sources
 from pipeline.stage import Stage, check_chain, stages
+from pipeline.trace import Trace
 from trackers.registry import BrokenPlugin, Registry, UnknownName, nearest
 
 C = TypeVar("C", bound=Component)
@@ -54,9 +56,10 @@ class Chain:
     sinks: list[Sink]
     settings: Settings = field(default_factory=Settings)
 
-    def pipeline(self, *more_sinks: Sink) -> Pipeline:
+    def pipeline(self, *more_sinks: Sink, trace: Trace | None = None) -> Pipeline:
         """A pipeline that runs this chain, into `more_sinks` too."""
-        return Pipeline(self.sources, self.stages, [*self.sinks, *more_sinks], **self.settings.model_dump())
+        sinks = [*self.sinks, *more_sinks]
+        return Pipeline(self.sources, self.stages, sinks, trace=trace, **self.settings.model_dump())
 
 
 class Document:
@@ -126,21 +129,22 @@ class Document:
             plain = [{"uri": entry} if isinstance(entry, str | int) else entry for entry in self._list("sources")]
             self.data["sources"] = [{**entry, **options} for entry in plain]
 
-    def add(self, section: str, name: str, after: str | None = None) -> None:
-        """Add a stage or sink, at the end or after another, unless it is there already."""
+    def add(self, section: str, name: str, after: str | None = None, before: str | None = None) -> None:
+        """Add a stage or sink, at the end, after or before another, unless it is there already."""
         if name not in (names := self.names(section)):
             entries = self.data[section] = self._list(section)
-            entries.insert(names.index(after) + 1 if after in names else len(entries), name)
+            place = names.index(before) if before in names else len(entries)
+            entries.insert(names.index(after) + 1 if after in names else place, name)
 
     def remove(self, section: str, name: str) -> None:
         """Take out every stage or sink called `name`."""
         self.data[section] = [entry for entry in self._list(section) if _name(entry) != name]
 
-    def build(self, report: Path | None = None) -> Chain:
+    def build(self, reports: Mapping[str, Path | None] | None = None) -> Chain:
         """Turn the data into components and check that they fit together. Opens nothing.
 
         Args:
-            report: where a report will be written besides; it must not collide with other files of the run.
+            reports: what will be written besides, by its name ("the report"); none may be another file of the run.
 
         Raises:
             UsageError: one line that names file, line, key, cause and cure.
@@ -157,7 +161,7 @@ class Document:
         if len(chain.sources) > 1:
             for sink in chain.sinks:
                 _split_by_source(sink)
-        _check_outputs(chain, report, Path(self._path) if self._path else None)
+        _check_outputs(chain, reports or {}, Path(self._path) if self._path else None)
         check_chain(chain.stages, [(sink.name, sink.requires) for sink in chain.sinks])
         return chain
 
@@ -308,12 +312,12 @@ def _split_by_source(sink: Sink) -> None:
         sink.path = type(path)(given.with_name(f"{given.stem}-{PLACEHOLDER}{given.suffix}"))  # type: ignore[attr-defined]
 
 
-def _check_outputs(chain: Chain, report: Path | None, config: Path | None) -> None:
+def _check_outputs(chain: Chain, reports: Mapping[str, Path | None], config: Path | None) -> None:
     """Refuse outputs that would overwrite what the run reads, or one another.
 
     Args:
         chain: with its sources, the weights of its stages, and its sinks.
-        report: where a report is written, too. config: the file the chain was read from.
+        reports: what is written besides, by its name. config: the file the chain was read from.
 
     Raises:
         UsageError: names both.
@@ -324,5 +328,6 @@ def _check_outputs(chain: Chain, report: Path | None, config: Path | None) -> No
             inputs[Path(weights)] = f"the weights {weights}"
     if config is not None:
         inputs[config] = f"the configuration {config}"
-    written = [(f"sink '{sink.name}'", getattr(sink, "path", None)) for sink in chain.sinks] + [("the report", report)]
+    written = [(f"sink '{sink.name}'", getattr(sink, "path", None)) for sink in chain.sinks]
+    written += reports.items()
     check_outputs(written, inputs)

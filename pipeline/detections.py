@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.lazy_features import LazyFeatures
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
@@ -17,7 +19,8 @@ class Detections:
         xyxy: (N, 4) float32, pixels of the original frame, x1 < x2 and y1 < y2.
         confidence: (N,) float32 in 0..1.
         class_id: (N,) int64, an index into `names`.
-        features: (N, D) float32 unit vectors, or None where nothing has embedded these objects.
+        features: (N, D) float32 unit vectors, or None where nothing has embedded these objects; may be computed only
+            when they are asked for.
         names: class names by id; the detector's own tuple, shared and never copied.
 
     Raises:
@@ -27,7 +30,7 @@ class Detections:
     xyxy: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     class_id: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    features: NDArray[np.float32] | None = None
+    features: NDArray[np.float32] | LazyFeatures | None = None
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -58,7 +61,7 @@ class Detections:
             self.names,
         )
 
-    def with_features(self, features: NDArray[np.float32]) -> Detections:
+    def with_features(self, features: NDArray[np.float32] | LazyFeatures) -> Detections:
         """The same objects with an appearance vector each: (N, D) float32."""
         return replace(self, features=features)
 

@@ -17,6 +17,7 @@ from pipeline.metrics import Metrics, Snapshot, unique
 from pipeline.sink import Sink
 from pipeline.source import Source, SourceInfo, create_source
 from pipeline.stage import Stage, check_chain
+from pipeline.trace import Trace
 from pipeline.workers import Control, Crew, Fan, Inbox, Outbox, read_source, write_sink
 
 logger = logging.getLogger("framechain")
@@ -43,6 +44,7 @@ class Pipeline:
             cannot be opened, as long as there is another.
         queue: frames that may wait before each part; before one that takes batches, two batches may.
         staleness: seconds that a frame of a live source may wait before it is dropped.
+        trace: collects every frame's way through every part.
 
     Attributes:
         metrics: `metrics.snapshot()` tells at any time what has happened so far.
@@ -62,6 +64,7 @@ class Pipeline:
         keep_going: bool = False,
         queue: int = 2,
         staleness: float = 0.5,
+        trace: Trace | None = None,
     ) -> None:
         if not sources:
             raise ValueError("a pipeline needs at least one source")
@@ -71,8 +74,8 @@ class Pipeline:
         self._sources = [create_source(source) if isinstance(source, str) else source for source in sources]
         self._stages, self._sinks = list(stages), list(sinks)
         self._queue = queue
-        self._control = Control(self.metrics, keep_going)
-        self._intake = Intake(queue, staleness, self.metrics.lost)
+        self._control = Control(self.metrics, keep_going, trace)
+        self._intake = Intake(queue, staleness, self._control.lost)
         self._channels: list[Channel[Entry]] = []
         self._results: Channel[Entry] | None = None
         self._opened: list[Source | Stage | Sink] = []
@@ -198,13 +201,14 @@ class Pipeline:
         outlets = [self._channel() for _ in self._sinks]
         end = Fan(outlets, self._results, self._control)
         chain = self._stages or [_Pass()]
-        channels = [self._channel(2 * stage.batch) for stage in chain[1:]]
+        dispatches = [stage.dispatch() for stage in chain]
+        channels = [self._channel(2 * dispatch.batch) for dispatch in dispatches[1:]]
         inboxes: list[Inbox] = [self._intake, *channels]
         outboxes: list[Outbox] = [*channels, end]
         workers = []
-        for stage, inbox, outbox in zip(chain, inboxes, outboxes, strict=True):
-            metrics = self.metrics.stage(stage.name, "stage", stage.workers)
-            workers += Crew(stage, inbox, outbox, metrics, self._control).threads()
+        for stage, dispatch, inbox, outbox in zip(chain, dispatches, inboxes, outboxes, strict=True):
+            metrics = self.metrics.stage(stage.name, "stage", dispatch.workers)
+            workers += Crew(stage, dispatch, inbox, outbox, metrics, self._control).threads()
         for sink, outlet in zip(self._sinks, outlets, strict=True):
             metrics = self.metrics.stage(f"sink:{sink.name}", "sink")
             writing = (sink, outlet, metrics, self._control)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,11 @@ from pipeline.detections import Detections
 from pipeline.text import Text
 from trackers.revisions import Revisions
 from trackers.tracks import Tracks
+
+Region: TypeAlias = tuple[int, int, int, int]
+"""x1, y1, x2, y2 in pixels of a frame."""
+
+NOWHERE: Region = (0, 0, 0, 0)
 
 # Frozen and empty, so one of each serves all frames: making them anew costs 30 µs a frame.
 _NO_DETECTIONS = Detections()
@@ -32,6 +38,8 @@ class Frame:
         texts: set by read_text.
         canvas: (H, W, 3) uint8, BGR, set by annotate: the image with everything drawn on it.
         revisions: set by track with a tracker that has `revise: true`: what was learnt about earlier frames.
+        skipped: set by gate: no detector looks at it, and trackers predict where things are.
+        region: set by gate: the part that detectors look at; None: all of it.
     """
 
     image: NDArray[np.uint8]
@@ -44,3 +52,5 @@ class Frame:
     texts: tuple[Text, ...] = ()
     canvas: NDArray[np.uint8] | None = None
     revisions: Revisions | None = None
+    skipped: bool = False
+    region: Region | None = None

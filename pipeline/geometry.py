@@ -94,7 +94,7 @@ class Letterbox:
         return cls(source, target, scale)._placed(centred)
 
     @classmethod
-    def around(cls, source: tuple[int, int], most: tuple[int, int], stride: int, centred: bool = True) -> Letterbox:
+    def around(cls, source: tuple[int, int], most: tuple[float, float], stride: int, centred: bool = True) -> Letterbox:
         """Scale to fit into `most`, then pad each side to the next multiple of `stride` and no further."""
         scale = min(most[0] / source[0], most[1] / source[1])
         height, width = (-(-max(1, round(side * scale)) // stride) * stride for side in source)

@@ -39,6 +39,7 @@ class KnownModel:
         source: address it is fetched from; for a bundled one, where it comes from.
         description: in one line.
         bundled: it ships with Framechain.
+        quantised: name of the same network in 8 bits, which may take its place where that is faster.
     """
 
     name: str
@@ -50,6 +51,7 @@ class KnownModel:
     description: str
     folder: Path
     bundled: bool
+    quantised: str = ""
 
     @property
     def path(self) -> Path:
@@ -166,6 +168,12 @@ def resolve(weights: str | Path) -> Path:
     return model.path
 
 
+def quantised(name: str) -> Path | None:
+    """The file of the same network in 8 bits, for a model that has a name and such a companion."""
+    model = find(name)
+    return resolve(model.quantised) if model is not None and model.quantised else None
+
+
 def similar(weights: str | Path) -> str:
     """The end of a message about weights that do not exist: the model whose name is most like theirs, or all names.
 
@@ -179,15 +187,15 @@ def similar(weights: str | Path) -> str:
     return f"; did you mean '{close[0]}'?"
 
 
-def cache_folder() -> Path:
-    """Where fetched models are kept: under $FRAMECHAIN_CACHE, else where the system keeps caches."""
+def cache_folder(of: str = "models") -> Path:
+    """Where fetched models, or other things, are kept: under $FRAMECHAIN_CACHE, else where the system keeps caches."""
     own = os.environ.get("FRAMECHAIN_CACHE")
     if own:
-        return Path(own).expanduser() / "models"
+        return Path(own).expanduser() / of
     home = Path.home()
     place = {"darwin": home / "Library" / "Caches", "win32": Path(os.environ.get("LOCALAPPDATA", home))}
     shared = os.environ.get("XDG_CACHE_HOME", "")
-    return place.get(sys.platform, Path(shared) if shared else home / ".cache") / "framechain" / "models"
+    return place.get(sys.platform, Path(shared) if shared else home / ".cache") / "framechain" / of
 
 
 def sha256(path: Path) -> str:

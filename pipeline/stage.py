@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from pydantic import Field
 from typing_extensions import Self
@@ -15,13 +15,21 @@ from pipeline.frame import Frame
 from trackers.registry import Registry
 
 
+class Dispatch(NamedTuple):
+    """How the engine calls a stage: most frames a call, and threads that call it at the same time."""
+
+    batch: int = 1
+    workers: int = 1
+
+
 class Stage(Component, ABC):
     """One step of the chain: reads some fields of a frame and sets others, in place.
 
     A stage works without an engine: `Detect(weights="yolo11n.onnx").process([frame])`.
 
     Subclasses declare `name`, `requires` and `provides`; pydantic fields are the options. The words in
-    `requires` and `provides` are fields of Frame (`detections`, `tracks`, `texts`, `canvas`) and `features`.
+    `requires` and `provides` are fields of Frame (`region`, `detections`, `tracks`, `texts`, `canvas`) and
+    `features`.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -29,12 +37,32 @@ class Stage(Component, ABC):
     stateless: ClassVar[bool] = False
     """True where `process` may be called from several threads at once and in any order of frames."""
 
-    batch: int = Field(1, ge=1, le=256, description="most frames given to one call")
-    workers: int = Field(1, ge=1, le=64, description="threads that run this stage; more than 1 only if stateless")
+    batch: int | None = Field(
+        None, ge=1, le=256, description="most frames given to one call; if empty: what suits the stage"
+    )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="threads that run this stage, more than 1 only if stateless; if empty: what suits the stage",
+    )
 
     def needs(self) -> frozenset[str]:
         """What this stage reads as it is configured: `requires`, unless its options change that."""
         return self.requires
+
+    def owes(self) -> str | None:
+        """Name of a stage that must follow, for what this one leaves undone as it is configured."""
+        return None
+
+    def suits(self) -> Dispatch:
+        """What suits this stage once it is open, where the user asks for nothing else."""
+        return Dispatch()
+
+    def dispatch(self) -> Dispatch:
+        """How it is to be called, once it is open: as configured, else as it suits."""
+        batch, workers = self.suits()
+        return Dispatch(self.batch or batch, self.workers or workers)
 
     def open(self) -> None:
         """Load models. Called once before the first frame; `process` calls it itself where nobody did."""
@@ -75,12 +103,14 @@ def check_chain(chain: Sequence[Stage], sinks: Iterable[tuple[str, frozenset[str
         UsageError: names the stage or sink, what it lacks, and a stage that would provide it.
     """
     provided: set[str] = set()
-    for stage in chain:
+    for position, stage in enumerate(chain):
         _check_provided(f"stage '{stage.name}'", stage.needs(), provided)
-        if stage.workers > 1 and not stage.stateless:
+        if (stage.workers or 1) > 1 and not stage.stateless:
             raise UsageError(
                 f"stage '{stage.name}' keeps state from frame to frame and runs in one worker; set its workers to 1"
             )
+        if (owed := stage.owes()) is not None and owed not in (later.name for later in chain[position + 1 :]):
+            raise UsageError(f"stage '{stage.name}' as it is set needs a stage '{owed}' after it; add '- {owed}'")
         provided |= stage.provides
     for name, requires in sinks:
         _check_provided(f"sink '{name}'", requires, provided)

@@ -10,17 +10,22 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from pipeline.channel import Aborted, Channel, Sequencer
 from pipeline.errors import StageError
+from pipeline.frame import Frame
 from pipeline.intake import Begin, End, Entry, Intake, Item
 from pipeline.metrics import Metrics, StageMetrics
 from pipeline.sink import Sink, StopRun
 from pipeline.source import Source, SourceInfo
-from pipeline.stage import Stage
+from pipeline.stage import Dispatch, Stage
+from pipeline.trace import Trace
 
 logger = logging.getLogger("framechain")
+
+_UNTRACED = nullcontext()
 
 
 class Inbox(Protocol):
@@ -50,9 +55,10 @@ class Outbox(Protocol):
 class Control:
     """What all workers of a run share: whether to stop, what failed, and what to do about failures."""
 
-    def __init__(self, metrics: Metrics, keep_going: bool) -> None:
+    def __init__(self, metrics: Metrics, keep_going: bool, trace: Trace | None = None) -> None:
         self.metrics = metrics
         self.keep_going = keep_going
+        self.trace = trace
         self.stopping = threading.Event()
         self.failure: StageError | None = None
         self._lock = threading.Lock()
@@ -79,6 +85,18 @@ class Control:
             complete = item.undelivered <= 0
         if complete:
             self.metrics.finished(item.frame.source, item.entered)
+            if self.trace is not None:
+                self.trace.passed(item.frame, item.entered)
+
+    def lost(self, source: str, reason: str) -> None:
+        """A frame left the chain before its end."""
+        self.metrics.lost(source, reason)
+        if self.trace is not None:
+            self.trace.lost(source, reason)
+
+    def tracing(self, part: str, frames: Sequence[Frame]) -> AbstractContextManager[None]:
+        """The body is a part's work on these frames, to be traced if anything is."""
+        return _UNTRACED if self.trace is None else self.trace.span(part, frames)
 
 
 class Fan:
@@ -121,6 +139,8 @@ def read_source(source: Source, info: SourceInfo, intake: Intake, metrics: Stage
             index = frame.index
             frame.source = info.id
             control.metrics.given(info.id)
+            if control.trace is not None:
+                control.trace.worked(metrics.name, start, [frame])
             intake.put(Item(frame, entered, entered))
     except Aborted:
         pass
@@ -135,25 +155,33 @@ def read_source(source: Source, info: SourceInfo, intake: Intake, metrics: Stage
 class Crew:
     """The workers of one stage: take a batch, process it, hand it on in order."""
 
-    def __init__(self, stage: Stage, inbox: Inbox, outbox: Outbox, metrics: StageMetrics, control: Control) -> None:
-        self._stage, self._inbox, self._outbox = stage, inbox, outbox
+    def __init__(
+        self,
+        stage: Stage,
+        dispatch: Dispatch,
+        inbox: Inbox,
+        outbox: Outbox,
+        metrics: StageMetrics,
+        control: Control,
+    ) -> None:
+        self._stage, self._dispatch, self._inbox, self._outbox = stage, dispatch, inbox, outbox
         self._metrics, self._control = metrics, control
         # one finished batch per worker may wait for its turn: enough to keep all of them busy, and bounded
-        self._sequencer: Sequencer[Entry | StageError] = Sequencer(self._deliver, ahead=stage.workers)
+        self._sequencer: Sequencer[Entry | StageError] = Sequencer(self._deliver, ahead=dispatch.workers)
         self._lock = threading.Lock()
-        self._working = stage.workers
+        self._working = dispatch.workers
 
     def threads(self) -> list[threading.Thread]:
         """One thread a worker, not started."""
         return [
             threading.Thread(target=self._run, name=f"{self._metrics.name}-{n}", daemon=True)
-            for n in range(self._stage.workers)
+            for n in range(self._dispatch.workers)
         ]
 
     def _run(self) -> None:
         try:
             while True:
-                ticket, entries = self._inbox.take(self._stage.batch)
+                ticket, entries = self._inbox.take(self._dispatch.batch)
                 if not entries:
                     break
                 now = time.perf_counter()
@@ -190,8 +218,9 @@ class Crew:
         if not items:
             return []
         try:
-            with self._metrics.timing(len(items)):
-                self._stage.process([item.frame for item in items])
+            frames = [item.frame for item in items]
+            with self._metrics.timing(len(items)), self._control.tracing(self._metrics.name, frames):
+                self._stage.process(frames)
         except Exception as error:
             if self._stage.stateless and len(items) > 1:  # one by one, to find the frame that it fails on
                 return [result for item in items for result in self._process([item])]
@@ -202,7 +231,7 @@ class Crew:
         for entry in batch:
             if isinstance(entry, StageError):
                 self._control.report(entry)
-                self._control.metrics.lost(entry.source, f"{entry.stage} failed")
+                self._control.lost(entry.source, f"{entry.stage} failed")
                 if not self._control.keep_going:
                     raise Aborted
                 continue
@@ -228,7 +257,7 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                     else:
                         source, index = entry.frame.source, entry.frame.index
                         metrics.waited([time.perf_counter() - entry.queued], inbox.depth)
-                        with metrics.timing(1):
+                        with metrics.timing(1), control.tracing(metrics.name, [entry.frame]):
                             sink.write(entry.frame)
                         control.finished(entry)
                 except StopRun:

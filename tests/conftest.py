@@ -1,6 +1,7 @@
 """What all tests share: where the real data is, and libraries kept offline."""
 
 import os
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,20 @@ os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+_CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests have a cache of their own, one for all their processes: runtimes are tried once."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_CACHE] = tempfile.TemporaryDirectory(prefix="framechain-tests-")
+        os.environ["FRAMECHAIN_CACHE"] = config.stash[_CACHE].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _CACHE in config.stash:
+        config.stash[_CACHE].cleanup()
 
 
 # rtsp_server.py runs under the system's Python, which has GStreamer; the doctest collector would import it here.

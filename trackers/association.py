@@ -74,6 +74,43 @@ def contested(rows: Indices, cols: Indices) -> NDArray[np.bool_]:
     return np.asarray((np.bincount(rows)[rows] > 1) | (np.bincount(cols)[cols] > 1))
 
 
+def unsettled(rows: Indices, cols: Indices, cost: Floats, margin: float) -> NDArray[np.bool_]:
+    """(P,) pairs that have a rival which a change of the costs by less than `margin` could put in their place.
+
+    A pair that is cheaper by the margin than all others of its row and of its column is settled, and so are the pairs
+    that it beats.
+
+    >>> rows, cols = np.array([0, 0, 1]), np.array([0, 1, 1])
+    >>> unsettled(rows, cols, np.array([0.1, 0.9, 0.2]), 0.5).tolist()
+    [False, False, False]
+    >>> unsettled(rows, cols, np.array([0.1, 0.3, 0.2]), 0.5).tolist()
+    [True, True, True]
+    """
+    open_ = contested(rows, cols)
+    if not open_.any():
+        return open_
+    clear = _least_of_others(rows, cost) - cost > margin
+    clear &= _least_of_others(cols, cost) - cost > margin
+    taken_rows, taken_cols = np.zeros(rows.max() + 1, bool), np.zeros(cols.max() + 1, bool)
+    taken_rows[rows[clear]] = taken_cols[cols[clear]] = True
+    left = (~taken_rows[rows] & ~taken_cols[cols]).nonzero()[0]
+    open_[:] = False
+    open_[left] = contested(rows[left], cols[left])
+    return open_
+
+
+def _least_of_others(group: Indices, cost: Floats) -> Floats:
+    """(P,) for each pair the least cost of the other pairs of its group; infinite where there is none."""
+    least = np.full(group.max() + 1, np.inf)
+    np.minimum.at(least, group, cost)
+    best = cost == least[group]
+    second = np.full(len(least), np.inf)
+    np.minimum.at(second, group[~best], cost[~best])
+    ties = np.bincount(group[best], minlength=len(least)) > 1
+    second[ties] = least[ties]
+    return np.where(best, second[group], least[group])
+
+
 def overlapping(a: Floats, b: Floats, groups: tuple[Indices, Indices] | None = None) -> tuple[Indices, Indices]:
     """Index pairs (i, j) for which box a[i] and box b[j] overlap or touch, ordered by i, then j.
 

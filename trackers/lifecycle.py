@@ -301,13 +301,17 @@ class KalmanTracker(Tracker):
     def predict(self, timestamp: float) -> Tracks:
         """Where things are in a frame that no detector looked at, see `Tracker.predict`."""
         now, dt = clock(self._now, timestamp, self._frame_period)
-        r, ahead, when = self._records, self._motion.take(np.arange(len(self._records))), Moment(now, dt, False)
-        ahead.predict(dt)
-        shown = self._shown()
-        parts = [rows.nonzero()[0] for rows in (shown, (r.id > 0) & ~shown)]
-        boxes, believed = ahead.boxes(), self._believed(when)
+        return self._foretell(0, Moment(now, dt, False))
+
+    def _foretell(self, stream: int, when: Moment) -> Tracks:
+        """Where the tracks of one stream will be; `when` is a moment of that one."""
+        r, shown = self._records, self._shown()
+        mine = (r.id > 0) & (r.stream == stream)
+        parts = [rows.nonzero()[0] for rows in (mine & shown, mine & ~shown)]
         rows = np.concatenate(parts)
-        told = self._told(rows, boxes[rows], believed, when, -1)
+        ahead = self._motion.take(rows)
+        ahead.predict(when.dt)
+        told = self._told(rows, ahead.boxes(), self._believed(when), when, -1)
         return told.part(slice(0, len(parts[0])), told, slice(len(parts[0]), None))
 
     def _result(self, when: Moment) -> Tracks:

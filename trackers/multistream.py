@@ -119,6 +119,17 @@ class MultiStreamTracker:
         results = self._core._rounds(found, when, frames)
         return {name: results[camera.stream] for name, camera in known.items()}
 
+    def predict(self, name: Hashable, timestamp: float) -> Tracks:
+        """Where things are in a frame of a camera that no detector looked at, see `Tracker.predict`.
+
+        Raises:
+            KeyError: there is no such camera.
+            ValueError: a time before the last one.
+        """
+        camera = self.cameras[name]
+        now, dt = clock(camera.now, timestamp, self._core._frame_period)
+        return self._core._foretell(camera.stream, Moment(now, dt, False))
+
     def _join(self, name: Hashable, camera: Camera) -> None:
         """Number a camera that is new."""
         if camera.stream < 0:
@@ -184,6 +195,10 @@ class SeparateTrackers:
             given = one.xyxy, one.scores, one.class_ids, one.features, one.frame, one.timestamp
             found[name] = self.cameras[name].update(*given)
         return found
+
+    def predict(self, name: Hashable, timestamp: float) -> Tracks:
+        """Where things are in a frame of a camera that no detector looked at."""
+        return self.cameras[name].predict(timestamp)
 
     def revisions(self) -> dict[Hashable, Revisions]:
         """Nothing: such trackers tell none."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from trackers.appearance import Galleries
-from trackers.association import assign, contested, expand, iou_of_pairs, mutual_best, paired_height_iou
+from trackers.association import assign, expand, iou_of_pairs, mutual_best, paired_height_iou, unsettled
 from trackers.calibration import ScoreCalibration
 from trackers.camera import common_motions
 from trackers.columns import Columns
@@ -95,6 +95,8 @@ class Tether(KalmanTracker):
         believe_covered: the same while others stand in front of it.
         max_cosine: cosine distance from which on two looks speak against each other.
         appearance_weight: how much likeness counts beside overlap.
+        clear: looks are not asked for where a bid is higher by this than those of all its rivals; with 2 they are
+            asked for wherever there is a rival.
         budget: appearance vectors kept of each track.
         gallery_period: seconds between two vectors of a gallery.
         remember_for: seconds for which someone who was dropped, and comes back looking the same, gets the old id; 0
@@ -137,6 +139,7 @@ class Tether(KalmanTracker):
         believe_covered: Annotated[float, Range(0)] = 0.83,
         max_cosine: Annotated[float, Range(0.01, 2)] = 0.25,
         appearance_weight: Annotated[float, Range(0)] = 0.5,
+        clear: Annotated[float, Range(0)] = 2.0,
         budget: Annotated[int, Range(1)] = 16,
         gallery_period: Annotated[float, Range(0)] = 0.2,
         remember_for: Annotated[float, Range(0)] = 60.0,
@@ -176,6 +179,7 @@ class Tether(KalmanTracker):
         self._believe_covered = believe_covered
         self._max_cosine = max_cosine
         self._appearance_weight = appearance_weight
+        self._clear = clear
         self._budget = budget
         self._gallery_period = gallery_period
         self._remember_for = remember_for
@@ -321,7 +325,7 @@ class Tether(KalmanTracker):
         limit = 1 - self._gate
         rows, cols, cost = self._bids(matching, bidders, predicted, seen, high, missing, limit)
         if seen.has_features:
-            asked = (contested(rows, cols) | (missing[rows] > LATE)).nonzero()[0]
+            asked = (unsettled(rows, cols, cost, self._clear) | (missing[rows] > LATE)).nonzero()[0]
             likeness = self._galleries.likeness(rows[asked], seen, cols[asked], self._max_cosine)
             cost[asked] -= self._appearance_weight * likeness
         matching.take(rows, cols, cost, limit, self._solver)

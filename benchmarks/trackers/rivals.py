@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import venv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+
+from benchmarks.environments import clean, python_with
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -176,31 +174,8 @@ def python_of(package: Package, venvs: Path) -> Path:
     """
     if package.venv is None:
         return Path(sys.executable)
-    folder = venvs / package.venv
-    wanted = sorted({each for other in PACKAGES if other.venv == package.venv for each in other.requirements})
-    done = folder / "installed.txt"
-    python = folder / "bin" / "python"
-    if not done.is_file() or done.read_text().split("\n") != wanted:
-        print(f"{folder}: {' '.join(wanted)}", file=sys.stderr)
-        if not python.is_file():
-            venv.create(folder, with_pip=True)
-        if package.torch:
-            _borrow_torch(folder)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True, env=_clean())
-        done.write_text("\n".join(wanted))
-    return python
-
-
-def _borrow_torch(folder: Path) -> None:
-    """Let an environment see ours, after its own packages: PyTorch is some 6 GB."""
-    found = find_spec("torch")
-    if found is not None and found.origin is not None:
-        site = next(folder.glob("lib/python*/site-packages"))
-        (site / "zz_borrowed.pth").write_text(f"{Path(found.origin).parents[1]}\n")
-
-
-def _clean() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    wanted = (each for other in PACKAGES if other.venv == package.venv for each in other.requirements)
+    return python_with(venvs / package.venv, wanted, torch=package.torch)
 
 
 def environment(entry: Entry) -> dict[str, str]:
@@ -208,4 +183,4 @@ def environment(entry: Entry) -> dict[str, str]:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     ours = {"PYTHONPATH": str(ROOT)} if entry.package.venv is None else {}
     offline = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
-    return _clean() | threads | ours | offline | dict(entry.environment)
+    return clean() | threads | ours | offline | dict(entry.environment)

@@ -33,7 +33,7 @@ def with_features(data: Path, weights: Path, cache: Path) -> list[TrackedSequenc
         sequence = one_scale(read_sequence(data / "mot" / truth))
         path = cache / f"{name}-{weights.stem}.npz"
         if not path.is_file():
-            embedder = embedder or Embedder(load(weights, "cpu", "fp32"), weights)
+            embedder = embedder or Embedder(load(weights, "cpu"), weights)
             vectors = []
             with open_source(str(data / "video" / video)) as source:
                 for frame, found in zip(source, sequence.frames, strict=False):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from pipeline.cli import bench, config, doctor, evaluate, export, models, refine, run, stages, train, tune
+from pipeline.cli import bench, cache, config, doctor, evaluate, export, models, refine, run, stages, train, tune
 from pipeline.errors import FramechainError
 
 app = typer.Typer(
@@ -38,17 +40,19 @@ app.command("doctor")(doctor.doctor)
 app.command("stages")(stages.stages)
 app.command("export")(export.export)
 app.command("refine")(refine.refine)
-app.command("tune")(tune.tune)
 app.add_typer(config.app, name="config")
+app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(tune.app, name="tune")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the run failed, 2 a user's mistake, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    code = _run(arguments)
+    with _log_on_stderr(arguments):
+        code = _run(arguments)
     if code > 128:  # a signal ended it
         # Threads of libraries may still be at work: ended in the midst of C++ code by Python's own way out, they abort.
         for stream in (sys.stdout, sys.stderr):
@@ -56,6 +60,23 @@ def main(arguments: list[str] | None = None) -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+@contextmanager
+def _log_on_stderr(arguments: list[str]) -> Iterator[None]:
+    """Show what Framechain logs as lines like those of errors: what it chose, and warnings."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("framechain: %(message)s"))
+    logger = logging.getLogger("framechain")
+    before = logger.level
+    logger.addHandler(handler)
+    quiet = not {"--quiet", "-q"}.isdisjoint(arguments)
+    logger.setLevel(logging.DEBUG if "--debug" in arguments else logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _run(arguments: list[str]) -> int:

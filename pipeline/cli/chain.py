@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -40,12 +40,33 @@ Confidence: TypeAlias = Annotated[
 ImageSize: TypeAlias = Annotated[int | None, typer.Option(help="detector input: pixels of the longer side")]
 Tracker: TypeAlias = Annotated[str | None, typer.Option(help="tracker; framechain stages lists them")]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0")]
+Precision: TypeAlias = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
+    typer.Option(help="of the networks; auto, if not given: what is fastest on the device"),
+]
+Runtime: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, if not given: what computes each network fastest here; native: what its file is made for; or "
+        "onnxruntime, openvino, torch, tensorrt"
+    ),
+]
 Batch: TypeAlias = Annotated[int | None, typer.Option(min=1, help="frames a call, for stages that keep no state")]
 Workers: TypeAlias = Annotated[int | None, typer.Option(min=1, help="threads of each stage that keeps no state")]
 NoEmbed: TypeAlias = Annotated[
     bool, typer.Option("--no-embed", help="leave embedding out: faster, and lost people come back with new ids")
 ]
 NoText: TypeAlias = Annotated[bool, typer.Option("--no-text", help="leave text reading out")]
+DetectEvery: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="detect in every N-th frame; the tracker predicts the others")
+]
+Motion: TypeAlias = Annotated[
+    bool, typer.Option("--motion", help="detect only where something moved, for cameras that stand still")
+]
+TraceFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--trace", help="write every frame's way through every part here, for ui.perfetto.dev"),
+]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 
 DEFAULT_STAGES = ("detect", "embed", "track", "read_text")
@@ -67,6 +88,10 @@ class ChainFlags:
     workers: int | None = None
     no_embed: bool = False
     no_text: bool = False
+    precision: str | None = None
+    runtime: str | None = None
+    detect_every: int | None = None
+    motion: bool = False
 
     def document(self, sources: list[str] | None) -> Document:
         """The chain of the configuration file, or the default one, with these flags laid over it.
@@ -85,6 +110,10 @@ class ChainFlags:
             document.remove("stages", "embed")
         if self.no_text:
             document.remove("stages", "read_text")
+        if self.detect_every is not None or self.motion:
+            document.add("stages", "gate", before="detect")
+        if self.motion:
+            document.add("stages", "recall", after="detect")
         classes = [name.strip() for group in self.classes or () for name in group.split(",") if name.strip()] or None
         for stage, option, value in (
             ("detect", "weights", self.weights),
@@ -93,6 +122,8 @@ class ChainFlags:
             ("detect", "confidence", self.confidence),
             ("detect", "image_size", self.image_size),
             ("track", "tracker", self.tracker),
+            ("gate", "every", self.detect_every),
+            ("gate", "motion", self.motion or None),
         ):
             if value is not None:
                 document.set("stages", stage, option, value)
@@ -105,8 +136,9 @@ class ChainFlags:
         for name, kind in stages.kinds():
             if name not in here:
                 continue
-            if self.device is not None and "device" in kind.model_fields:
-                document.set("stages", name, "device", self.device)
-            for option, value in (("batch", self.batch), ("workers", self.workers)):
-                if value is not None and kind.stateless:
+            for option, value in (("device", self.device), ("precision", self.precision), ("runtime", self.runtime)):
+                if value is not None and option in kind.model_fields:
                     document.set("stages", name, option, value)
+            for option, number in (("batch", self.batch), ("workers", self.workers)):
+                if number is not None and kind.stateless:
+                    document.set("stages", name, option, number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,12 +23,17 @@ from pipeline.cli.chain import (
     Confidence,
     Config,
     Debug,
+    DetectEvery,
     Device,
     Embedder,
     ImageSize,
+    Motion,
     NoEmbed,
     NoText,
+    Precision,
+    Runtime,
     Sources,
+    TraceFile,
     Tracker,
     Weights,
     Workers,
@@ -42,6 +46,7 @@ from pipeline.metrics import Snapshot
 from pipeline.models import DETECTOR
 from pipeline.output import check_writable, replace_file
 from pipeline.report import tables
+from pipeline.trace import Trace
 
 
 def run(
@@ -54,10 +59,14 @@ def run(
     image_size: ImageSize = None,
     tracker: Tracker = None,
     device: Device = None,
+    precision: Precision = None,
+    runtime: Runtime = None,
     batch: Batch = None,
     workers: Workers = None,
     no_embed: NoEmbed = False,
     no_text: NoText = False,
+    detect_every: DetectEvery = None,
+    motion: Motion = False,
     every: Annotated[int | None, typer.Option(min=1, help="process every n-th frame")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="stop after so many frames of each source")] = None,
     video: Annotated[str | None, typer.Option(help="write an annotated MP4 here")] = None,
@@ -67,6 +76,7 @@ def run(
         str | None, typer.Option(help="write tracks in MOTChallenge format here: of people, or of --classes")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="write all figures of the run as JSON here")] = None,
+    trace: TraceFile = None,
     show: Annotated[bool, typer.Option("--show", help="show the annotated video in a window; q ends")] = False,
     keep_going: Annotated[
         bool,
@@ -80,7 +90,22 @@ def run(
 ) -> int:
     """Run sources through detect, embed, track and read text into outputs."""
     document = ChainFlags(
-        config, weights, embedder, classes, confidence, image_size, tracker, device, batch, workers, no_embed, no_text
+        config,
+        weights,
+        embedder,
+        classes,
+        confidence,
+        image_size,
+        tracker,
+        device,
+        batch,
+        workers,
+        no_embed,
+        no_text,
+        precision,
+        runtime,
+        detect_every,
+        motion,
     ).document(sources)
     limits = {"every": every, "max_frames": max_frames}
     document.set_sources({option: value for option, value in limits.items() if value is not None})
@@ -96,16 +121,17 @@ def run(
         document.add("sinks", "window")
     if keep_going:
         document.data["keep_going"] = True
-    chain = document.build(report)
-    if report is not None:
-        check_writable(report)
-    with _log_on_stderr(debug):
-        return _execute(chain, report, quiet)
+    reports = {"the report": report, "the trace": trace}
+    chain = document.build(reports)
+    for output in filter(None, reports.values()):
+        check_writable(output)
+    return _execute(chain, report, trace, quiet)
 
 
-def _execute(chain: Chain, report: Path | None, quiet: bool) -> int:
+def _execute(chain: Chain, report: Path | None, trace: Path | None, quiet: bool) -> int:
     tally = Tally()
-    pipeline = chain.pipeline(tally)
+    traced = Trace() if trace is not None else None
+    pipeline = chain.pipeline(tally, trace=traced)
     result, code = "finished", 0
     try:
         with _stopped_by_signals(pipeline) as received:
@@ -132,6 +158,8 @@ def _execute(chain: Chain, report: Path | None, quiet: bool) -> int:
                 "metrics": snapshot.to_dict(),
             }
             replace_file(report, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+        if trace is not None and traced is not None and pipeline.infos:
+            traced.write(trace)
         if not quiet and any(source.captured for source in snapshot.sources):
             _conclude(tally, snapshot, chain)
     if not quiet:
@@ -174,17 +202,3 @@ def _stopped_by_signals(pipeline: Pipeline) -> Iterator[list[signal.Signals]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _log_on_stderr(debug: bool) -> Iterator[None]:
-    """Show the engine's warnings as lines like those of errors."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("framechain: %(message)s"))
-    logger = logging.getLogger("framechain")
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)

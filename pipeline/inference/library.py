@@ -14,7 +14,7 @@ from pipeline.errors import MissingExtra
 from pipeline.heads.boxes import BOXES
 from pipeline.inference.metadata import Metadata
 from pipeline.inference.model import Model, Probe
-from pipeline.inference.torch import TorchModel
+from pipeline.inference.torch import TorchModel, torch_devices
 
 _ROWS = 300  # boxes an image: as many as the libraries themselves give at most
 
@@ -36,6 +36,11 @@ class LibraryModel(Model):
         self.batches = device != "cpu"
         self.input_shape = (None, 3, None, None)
         self.metadata = Metadata(names=names, task="detect", stride=1, head=BOXES)
+
+    @classmethod
+    def devices(cls) -> list[str]:
+        """Those of PyTorch, on which it runs."""
+        return torch_devices()
 
     @classmethod
     def probe(cls) -> list[Probe]:

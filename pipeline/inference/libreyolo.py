@@ -12,8 +12,8 @@ from typing_extensions import Self
 from pipeline.errors import MissingExtra, UsageError
 from pipeline.inference.checkpoint import owner
 from pipeline.inference.library import LibraryModel
-from pipeline.inference.model import Precision, not_a_network
-from pipeline.inference.torch import choose_device, contained, import_torch
+from pipeline.inference.model import Arithmetic, not_a_network
+from pipeline.inference.torch import contained, import_torch
 
 # Boxes below are of no use to anyone, and the fewer there are the sooner they are suppressed.
 _LEAST_SCORE = 0.001
@@ -23,6 +23,7 @@ class LibreYoloModel(LibraryModel):
     """A detector of libreyolo, suppressing overlapping boxes as that does; always in full precision."""
 
     name: ClassVar[str] = "libreyolo"
+    label: ClassVar[str] = "libreyolo"
     library: ClassVar[str] = "libreyolo"
     extra: ClassVar[str] = "libreyolo"
 
@@ -37,14 +38,14 @@ class LibreYoloModel(LibraryModel):
         return known and owner(path) in ("libreyolo", "tensors")
 
     @classmethod
-    def load(cls, path: Path, device: str, precision: Precision) -> Self:
+    def load(cls, path: Path, device: str, precision: Arithmetic | None = None, requests: int | None = None) -> Self:
         """Load a checkpoint of libreyolo, or one of its upstream projects that it converts; runs no code from it."""
+        del precision, requests
         import_torch()
-        where = choose_device(device)
         with contained("libreyolo"):
-            network = read_checkpoint(path, where)
+            network = read_checkpoint(path, device)
         names = network.names
-        return cls(network, where, tuple(str(names[number]) for number in sorted(names)))
+        return cls(network, device, tuple(str(names[number]) for number in sorted(names)))
 
     def _find(self, batch: NDArray[np.float32]) -> list[tuple[Any, Any, Any]]:
         found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,23 @@ class Metadata:
             raw["confidence"] if _share(raw.get("confidence")) else None,
             str(raw.get("precision", "")),
         )
+
+    @classmethod
+    def of_texts(cls, raw: Mapping[str, str]) -> Metadata:
+        """From an ONNX file's properties, which are text.
+
+        >>> Metadata.of_texts({"names": "{0: 'person'}", "task": "detect"}).names
+        ('person',)
+        """
+        return cls.parse({key: _literal(text) for key, text in raw.items()})
+
+
+def _literal(text: str) -> Any:
+    """Ultralytics writes metadata as Python literals; anything else stays text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _positive(value: Any) -> bool:

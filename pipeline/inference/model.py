@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,10 @@ from pipeline.errors import UsageError
 from pipeline.inference.metadata import Metadata
 from trackers.registry import Registry
 
-Precision = Literal["fp32", "auto"]
-"""fp32: full precision. auto: what the runtime finds fastest on the device (bf16 or fp16 where it has them)."""
+Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16"]
+"""What a network's floating-point numbers are computed in; integers of a quantised network stay integers."""
+
+logger = logging.getLogger("framechain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Model(ABC):
 
     Attributes:
         device: where it runs, e.g. "cpu" or "cuda:0".
+        parallel: how many calls at once keep the device busy; more only wait.
         batches: whether the device gains from batches. Where it does not (CPUs), callers give images one by
             one: convolution kernels chosen by batch size differ in the last bit, and results must not depend
             on which frames happened to wait together.
@@ -51,8 +56,11 @@ class Model(ABC):
 
     name: ClassVar[str]
     """Of the runtime."""
+    label: ClassVar[str]
+    """Its name in messages."""
 
     device: str
+    parallel: int = 2  # while one call computes, the next is prepared
     batches: bool
     input_shape: tuple[int | None, ...]
     metadata: Metadata
@@ -64,16 +72,46 @@ class Model(ABC):
         files of that name by the words in it; nothing is executed."""
 
     @classmethod
+    def takes(cls, path: Path) -> bool:
+        """Whether it also computes such a file, made for another runtime."""
+        del path
+        return False
+
+    @classmethod
+    def portable(cls, path: Path) -> bool:
+        """Whether this file, which it reads, can be made into an ONNX file for other runtimes."""
+        del path
+        return False
+
+    @classmethod
     @abstractmethod
-    def load(cls, path: Path, device: str, precision: Precision) -> Self:
+    def devices(cls) -> list[str]:
+        """Devices of this machine that it can use, GPUs first: "cuda:0", "cpu".
+
+        Raises:
+            MissingExtra: the runtime is not installed.
+        """
+
+    @classmethod
+    def precisions(cls, device: str) -> tuple[Arithmetic, ...]:
+        """What it can compute in there and gains from: full precision, and halves where the hardware has them."""
+        del device
+        return ("fp32",)
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path, device: str, precision: Arithmetic | None = None, requests: int | None = None) -> Self:
         """Load a network.
 
         Args:
             path: an existing file or directory.
-            device: "auto", "cpu", "cuda" or "cuda:0".
+            device: one of `devices()`.
+            precision: one of `precisions(device)`; if None: what the file was exported for, else full precision.
+            requests: calls that will be made at once; if None: as many as suit it.
 
         Raises:
-            UsageError: the file is not a network of this kind, or there is no such device.
+            UsageError: the file is not a network of this kind.
+            BrokenDevice: the runtime cannot use the device after all.
             MissingExtra: the runtime is not installed.
         """
 
@@ -118,32 +156,80 @@ class Model(ABC):
 runtimes: Registry[Model] = Registry("runtime", Model, "pipeline.inference", "framechain.runtimes")  # type: ignore[type-abstract]
 
 
-def load(weights: str | Path, device: str = "auto", precision: Precision = "fp32") -> Model:
-    """Load a network by the kind of its file: .onnx, .pt, .safetensors, .xml or an OpenVINO directory.
+def load(weights: str | Path, device: str = "auto") -> Model:
+    """Load a network in the runtime that its file is made for, in full precision.
 
     Args:
         weights: the file or directory; the name of a bundled or fetched model (`pipeline.models`); or torchvision: and
             the name of one of its detectors.
+        device: "auto", "cpu", "cuda" or "cuda:0", or another that the runtime has.
 
     Raises:
-        UsageError: there is no such file, it is empty, no runtime reads it, or it is not what its name says.
+        UsageError: there is no such file, it is empty, no runtime reads it, it is not what its name says, or there is
+            no such device.
         MissingExtra: the runtime that reads it is not installed.
         FramechainError: a bundled or fetched model is damaged.
     """
     path = models.resolve(weights)
+    runtime = native(path)
+    found = admitted(runtime.label, runtime.devices(), device)
+    for where, other in pairwise(found):
+        try:
+            return runtime.load(path, where)
+        except BrokenDevice as error:
+            logger.warning("%s; going on with %s", error, other)
+    return runtime.load(path, found[-1])
+
+
+def native(path: Path) -> type[Model]:
+    """The runtime that the file is made for.
+
+    Raises:
+        UsageError: there is no such file, it is empty, or no runtime reads it.
+    """
     if path.is_file() and path.stat().st_size == 0:
         raise UsageError(f"the weights {path} are an empty file; get them again")
-    for name in runtimes.names():
-        runtime = runtimes.load(name)
+    for _, runtime in runtimes.kinds():
         if runtime.reads(path):
-            return runtime.load(path, device, precision)
+            return runtime
     if not path.exists():
         raise UsageError(f"there are no weights at {path}, and no model has that name{models.similar(path)}")
     if path.is_dir():
         raise UsageError(f"the directory {path} holds no OpenVINO network (one .xml file with its .bin); give another")
     raise UsageError(
-        f"{path} is no network; give an .onnx, .pt or .safetensors file, an OpenVINO .xml or its directory"
+        f"{path} is no network; give an .onnx, .pt, .safetensors or .engine file, an OpenVINO .xml or its directory"
     )
+
+
+def admitted(label: str, devices: Sequence[str], asked: str) -> list[str]:
+    """The devices of a runtime that are meant.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    found = matching(devices, asked)
+    if not found:
+        there = ", ".join(devices)
+        raise UsageError(f"{label} has no device '{asked}' here; use --device auto or one of: {there}")
+    return found
+
+
+def matching(devices: Sequence[str], asked: str) -> list[str]:
+    """Those that "auto", or a device with or without a number, stands for; the first of several alike.
+
+    >>> matching(["cuda:0", "cuda:1", "cpu"], "auto"), matching(["cuda:0", "cuda:1", "cpu"], "cuda")
+    (['cuda:0', 'cpu'], ['cuda:0'])
+    """
+    first: dict[str, str] = {}
+    for device in devices:
+        first.setdefault(device.partition(":")[0], device)
+    if asked == "auto":
+        return list(first.values())
+    return [asked] if asked in devices else [device for kind, device in first.items() if kind == asked]
+
+
+class BrokenDevice(UsageError):
+    """A runtime is installed and names a device that it then cannot use."""
 
 
 def not_a_network(path: Path, kind: str, error: Exception) -> UsageError:

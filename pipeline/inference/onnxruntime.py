@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,9 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from pipeline.errors import UsageError
 from pipeline.inference.metadata import Metadata
-from pipeline.inference.model import Model, Precision, Probe, check_image_input, not_a_network, shortened
+from pipeline.inference.model import (
+    Arithmetic,
+    BrokenDevice,
+    Model,
+    Probe,
+    check_image_input,
+    not_a_network,
+    shortened,
+)
 
 _CUDA = "CUDAExecutionProvider"
 
@@ -21,6 +27,7 @@ class OnnxModel(Model):
     """A network in ONNX Runtime, computed in the precision it is stored in."""
 
     name: ClassVar[str] = "onnxruntime"
+    label: ClassVar[str] = "ONNX Runtime"
 
     def __init__(self, session: Any, device: str) -> None:
         self._session = session
@@ -30,8 +37,7 @@ class OnnxModel(Model):
         self.device = device
         self.batches = device != "cpu"
         self.input_shape = tuple(side if isinstance(side, int) else None for side in feed.shape)
-        raw = session.get_modelmeta().custom_metadata_map
-        self.metadata = Metadata.parse({key: _literal(text) for key, text in raw.items()})
+        self.metadata = Metadata.of_texts(session.get_modelmeta().custom_metadata_map)
 
     @classmethod
     def reads(cls, path: Path) -> bool:
@@ -39,13 +45,28 @@ class OnnxModel(Model):
         return path.suffix.lower() == ".onnx" and path.is_file()
 
     @classmethod
-    def load(cls, path: Path, device: str, precision: Precision) -> Self:
-        """Load a file, on the GPU if there is one that ONNX Runtime can use and `device` allows it."""
+    def takes(cls, path: Path) -> bool:
+        """What others are converted into."""
+        return path.suffix.lower() == ".onnx"
+
+    @classmethod
+    def devices(cls) -> list[str]:
+        """The GPUs where onnxruntime-gpu is installed, and the processor."""
         import onnxruntime
 
-        providers, where = _providers(device)
+        return [*(_gpus() if _CUDA in onnxruntime.get_available_providers() else []), "cpu"]
+
+    @classmethod
+    def load(cls, path: Path, device: str, precision: Arithmetic | None = None, requests: int | None = None) -> Self:
+        """Load a file."""
+        del precision, requests  # it computes in what the file says, and its threads serve all calls
+        import onnxruntime
+
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if device != "cpu":
+            providers.insert(0, (_CUDA, {"device_id": int(device.partition(":")[2])}))
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 3 if device == "cpu" else 4  # what a GPU lacks is told below, in a line
         # Idle threads that spin take the cores from decoding, tracking and encoding, which run at the same time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -53,13 +74,9 @@ class OnnxModel(Model):
         except Exception as error:
             raise not_a_network(path, "an ONNX network", error) from error
         check_image_input(path, [feed.shape for feed in session.get_inputs()])
-        if where != "cpu" and session.get_providers()[0] != _CUDA:  # it steps back to the CPU without a word
-            if device != "auto":
-                raise UsageError(
-                    f"ONNX Runtime cannot use '{device}': its CUDA libraries do not load; use --device cpu"
-                )
-            where = "cpu"
-        return cls(session, where)
+        if device != "cpu" and session.get_providers()[0] != _CUDA:  # it steps back to the CPU without a word
+            raise BrokenDevice(f"ONNX Runtime cannot use '{device}': its CUDA libraries do not load; use --device cpu")
+        return cls(session, device)
 
     @classmethod
     def probe(cls) -> list[Probe]:
@@ -85,26 +102,10 @@ class OnnxModel(Model):
         return [np.asarray(output, np.float32) for output in outputs]
 
 
-def _providers(device: str) -> tuple[list[Any], str]:
-    import onnxruntime
-
-    cuda = _CUDA in onnxruntime.get_available_providers()
-    if device == "cpu" or (device == "auto" and not cuda):
-        return ["CPUExecutionProvider"], "cpu"
-    kind, _, number = ("cuda" if device == "auto" else device).partition(":")
-    if kind != "cuda" or not cuda or not (number or "0").isdecimal():
-        cure = "use --device cpu or cuda" if cuda else "use --device cpu, or install onnxruntime-gpu in its place"
-        raise UsageError(f"ONNX Runtime has no device '{device}' here; {cure}")
-    index = int(number or 0)
-    return [(_CUDA, {"device_id": index}), "CPUExecutionProvider"], f"cuda:{index}"
-
-
-def _literal(text: str) -> Any:
-    """Ultralytics writes metadata as Python literals; anything else stays text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _gpus() -> list[str]:
+    """The GPUs that the driver shows; ONNX Runtime itself does not tell how many there are."""
+    shown = len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) or 1
+    return [f"cuda:{n}" for n in range(shown)]
 
 
 # The ONNX model y = x + x as a serialised protobuf, to try a provider without a file: opset 13, IR version 8,

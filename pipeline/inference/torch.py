@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pipeline.errors import MissingExtra, UsageError
+from pipeline.inference.checkpoint import owner
 from pipeline.inference.metadata import Metadata
-from pipeline.inference.model import Model, Precision, Probe, not_a_network, shortened
+from pipeline.inference.model import Arithmetic, BrokenDevice, Model, Probe, admitted, not_a_network, shortened
 
 _AnySize = tuple[int | None, ...]
 
@@ -32,20 +33,23 @@ _SAFE_TORCH = (2, 6)
 
 
 class TorchModel(Model):
-    """A network in PyTorch, channels last; in half precision on a GPU if `precision` is "auto".
+    """A network in PyTorch, channels last.
 
     Attributes:
         module: the network itself, in evaluation mode.
     """
 
     name: ClassVar[str] = "torch"
+    label: ClassVar[str] = "PyTorch"
 
-    def __init__(self, module: Any, device: str, half: bool, input_shape: _AnySize, metadata: Metadata) -> None:
+    def __init__(
+        self, module: Any, device: str, precision: Arithmetic, input_shape: _AnySize, metadata: Metadata
+    ) -> None:
         import torch
 
         self._torch = torch
         self.module = module
-        self._half = half
+        self._dtype = _dtype(precision)
         # Ultralytics' heads remember the anchors of the last input's shape, so two threads may not share a call.
         self._lock = threading.Lock()
         self.device = device
@@ -59,21 +63,41 @@ class TorchModel(Model):
         return path.suffix.lower() in (".pt", ".pth", ".torchscript") and path.is_file()
 
     @classmethod
-    def load(cls, path: Path, device: str, precision: Precision) -> Self:
+    def portable(cls, path: Path) -> bool:
+        """Checkpoints of Ultralytics, which hold a network of any size of input."""
+        return owner(path) == "other"
+
+    @classmethod
+    def devices(cls) -> list[str]:
+        """CUDA devices and the processor."""
+        return torch_devices()
+
+    @classmethod
+    def precisions(cls, device: str) -> tuple[Arithmetic, ...]:
+        """Halves on a GPU; bf16 on a processor that multiplies it."""
+        if device != "cpu":
+            return ("fp32", "fp16", "bf16")
+        multiplies = getattr(import_torch().ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+        return ("fp32", "bf16") if multiplies is not None and multiplies() else ("fp32",)
+
+    @classmethod
+    def load(cls, path: Path, device: str, precision: Arithmetic | None = None, requests: int | None = None) -> Self:
         """Load a TorchScript module, or an Ultralytics checkpoint through Ultralytics, running no code from either."""
-        torch = import_torch()
-        where = choose_device(device)
+        del requests
+        torch, precision = import_torch(), precision or "fp32"
         module, input_shape, metadata = _torchscript(path) if _is_torchscript(path) else _ultralytics(path)
-        half = where != "cpu" and precision == "auto"
-        module = module.to(where, torch.half if half else torch.float).to(memory_format=torch.channels_last)
-        return cls(module.eval(), where, half, input_shape, metadata)
+        try:
+            module = module.to(device, _dtype(precision)).to(memory_format=torch.channels_last)
+        except RuntimeError as error:
+            raise BrokenDevice(f"PyTorch cannot use '{device}' ({shortened(error)}); use --device cpu") from error
+        return cls(module.eval(), device, precision, input_shape, metadata)
 
     @classmethod
     def probe(cls) -> list[Probe]:
         """Add two matrices on every device."""
         torch = import_torch()
         found = []
-        for device in ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]:
+        for device in torch_devices():
             try:
                 x = torch.ones(2, 2, device=device)
                 works = bool((x + x == 2).all())
@@ -97,7 +121,7 @@ class TorchModel(Model):
         torch = self._torch
         with self._lock, torch.enable_grad():
             given = torch.from_numpy(batch).to(self.device).requires_grad_()
-            results = self.module(given.half() if self._half else given)
+            results = self.module(given.to(self._dtype))
             loss(results[0] if isinstance(results, tuple | list) else results).sum().backward()
         return np.asarray(given.grad.float().cpu().numpy(), np.float32)
 
@@ -106,27 +130,29 @@ class TorchModel(Model):
         # not inference_mode: the anchors that a head keeps from one call could not be used by `gradient`
         with self._lock, torch.no_grad():
             # Channels last is what GPUs want, and convolutions of a CPU too: YOLO11n takes 62 ms, else 85.
-            tensor = torch.from_numpy(batch).to(self.device, memory_format=torch.channels_last)
-            results = self.module(tensor.half() if self._half else tensor)
+            tensor = torch.from_numpy(batch).to(self.device, self._dtype, memory_format=torch.channels_last)
+            results = self.module(tensor)
             # besides its output, a module made for training gives its raw maps, in lists and dictionaries
             tensors = results if isinstance(results, tuple | list) else [results]
             return [part.float().cpu().numpy() for part in tensors if isinstance(part, torch.Tensor)]
 
 
+def torch_devices() -> list[str]:
+    """PyTorch's names of the devices there are: "cuda:0", "cpu"."""
+    torch = import_torch()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [*(f"cuda:{n}" for n in range(count)), "cpu"]
+
+
 def choose_device(device: str) -> str:
     """PyTorch's name of a device: "cpu" or "cuda:0"; raises UsageError where there is no such device."""
+    return admitted("PyTorch", torch_devices(), device)[0]
+
+
+def _dtype(precision: Arithmetic) -> Any:
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        return "cuda:0" if count else "cpu"
-    if device == "cpu":
-        return "cpu"
-    kind, _, number = device.partition(":")
-    if kind != "cuda" or not (number or "0").isdecimal() or int(number or 0) >= count:
-        there = ", ".join(["cpu", *(f"cuda:{n}" for n in range(count))])
-        raise UsageError(f"PyTorch has no device '{device}' here; use --device with one of: {there}")
-    return f"cuda:{number or 0}"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def _is_torchscript(path: Path) -> bool:

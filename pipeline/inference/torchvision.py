@@ -12,8 +12,8 @@ from typing_extensions import Self
 
 from pipeline.errors import MissingExtra, UsageError
 from pipeline.inference.library import LibraryModel
-from pipeline.inference.model import Precision, not_a_network, shortened
-from pipeline.inference.torch import choose_device, import_torch
+from pipeline.inference.model import Arithmetic, not_a_network, shortened
+from pipeline.inference.torch import import_torch
 from trackers.registry import nearest
 
 _PREFIX = "torchvision:"
@@ -28,6 +28,7 @@ class TorchvisionModel(LibraryModel):
     """
 
     name: ClassVar[str] = "torchvision"
+    label: ClassVar[str] = "torchvision"
     library: ClassVar[str] = "torchvision"
     extra: ClassVar[str] = "torch"
 
@@ -42,14 +43,14 @@ class TorchvisionModel(LibraryModel):
         return str(path).startswith(_PREFIX)
 
     @classmethod
-    def load(cls, path: Path, device: str, precision: Precision) -> Self:
+    def load(cls, path: Path, device: str, precision: Arithmetic | None = None, requests: int | None = None) -> Self:
         """Build the detector that the name says, with published weights or those of the file after the @."""
+        del precision, requests
         import_torch()
         try:
             from torchvision.models import detection, get_model_weights, list_models
         except ImportError as error:
             raise MissingExtra("detectors of torchvision", "torch") from error
-        where = choose_device(device)
         name, _, file = str(path).removeprefix(_PREFIX).partition("@")
         known = list_models(module=detection)
         if name not in known:
@@ -61,7 +62,7 @@ class TorchvisionModel(LibraryModel):
         else:
             module, classes = _with_published(name, published), len(categories)
         return cls(
-            module.to(where).eval(), where, *_numbering(categories if classes == len(categories) else (), classes)
+            module.to(device).eval(), device, *_numbering(categories if classes == len(categories) else (), classes)
         )
 
     def _find(self, batch: NDArray[np.float32]) -> list[tuple[Any, Any, Any]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LARGER = 1.2  # of area: a tenth more pixels in each direction
-SHARPER = 1.5  # of sharpness
+LARGER = 2.0  # of area: 1.4 times the pixels in each direction
+SHARPER = 2.0  # of sharpness
 NOT_SMALLER = 0.8  # of area: a crop that shrank looks sharper than it reads
 LINE_SIDE = 128  # pixels of the longer side at which the sharpness of a line of text is measured
 # The same for an object searched for text, whose letters are a small part of it: at 128 pixels a bus that comes to
@@ -51,7 +51,7 @@ class Quality:
     def better_than(self, other: Quality) -> bool:
         """Whether this crop is so much larger or sharper that it may read differently.
 
-        >>> Quality(1300, 10).better_than(Quality(1000, 10)), Quality(1100, 11).better_than(Quality(1000, 10))
+        >>> Quality(2100, 10).better_than(Quality(1000, 10)), Quality(1900, 19).better_than(Quality(1000, 10))
         (True, False)
         """
         sharper = self.sharpness >= SHARPER * other.sharpness and self.area >= NOT_SMALLER * other.area

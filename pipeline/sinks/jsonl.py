@@ -33,6 +33,8 @@ class JsonLines(LineSink):
         row: dict[str, Any] = {"source": frame.source, "frame": frame.index, "time": round(frame.timestamp, 6)}
         if self.captured_at:
             row["captured_at"] = round(frame.captured_at, 6)
+        if frame.skipped:
+            row["skipped"] = True
         lost = frame.tracks.lost()
         row["tracks"] = _tracks(frame, frame.tracks)
         row["lost"] = [

@@ -70,8 +70,10 @@ class Annotate(Stage):
         lost = frame.tracks.lost()
         lost = lost[lost.since_seen <= self.lost]
         # nearer objects, lower in the picture, are drawn over farther ones and get their labels first
-        seen = self._tracks(frame, frame.tracks) if memory.tracked else self._detections(frame)
-        things = sorted([*self._tracks(frame, lost), *seen], key=lambda thing: (not thing.lost, thing.xyxy[3]))
+        seen = self._tracks(frame, frame.tracks, lost=False) if memory.tracked else self._detections(frame)
+        things = sorted(
+            [*self._tracks(frame, lost, lost=True), *seen], key=lambda thing: (not thing.lost, thing.xyxy[3])
+        )
 
         sheet = _Sheet(frame.image.copy(order="C"), self.scale, self._tags)
         for thing in things:
@@ -93,17 +95,12 @@ class Annotate(Stage):
             sheet.reading(text.text, carrier.xyxy if carrier else text.xyxy)
         frame.canvas = sheet.canvas
 
-    def _tracks(self, frame: Frame, tracks: Tracks) -> list[_Thing]:
+    def _tracks(self, frame: Frame, tracks: Tracks, *, lost: bool) -> list[_Thing]:
         things = []
-        for track, class_id, score, xyxy, since_seen in zip(
-            tracks.id.tolist(),
-            tracks.class_id.tolist(),
-            tracks.score.tolist(),
-            tracks.xyxy.tolist(),
-            tracks.since_seen.tolist(),
-            strict=True,
+        for track, class_id, score, xyxy in zip(
+            tracks.id.tolist(), tracks.class_id.tolist(), tracks.score.tolist(), tracks.xyxy.tolist(), strict=True
         ):
-            name, lost = f"#{track} {frame.detections.class_name(class_id)}", since_seen > 0
+            name = f"#{track} {frame.detections.class_name(class_id)}"
             labels = ((name, f"{score:.2f}"), (name,), (f"#{track}",))
             colour = self._tags.colour(track)
             things.append(

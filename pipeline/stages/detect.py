@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,13 +17,16 @@ from pipeline import coco
 from pipeline.classes import class_ids
 from pipeline.detections import Detections
 from pipeline.errors import UsageError
-from pipeline.frame import Frame
+from pipeline.frame import NOWHERE, Frame, Region
 from pipeline.geometry import Letterbox, nms
 from pipeline.heads.head import Candidates, Head, heads, recognise
-from pipeline.inference.model import Precision, load, shortened
+from pipeline.inference.candidates import Precision, Wish
+from pipeline.inference.choice import fastest
+from pipeline.inference.model import shortened
 from pipeline.models import DETECTOR
-from pipeline.stage import Stage
+from pipeline.stage import Dispatch, Stage
 
+_BATCH = 16  # frames a call, of as many cameras as there are
 _CONFIDENCE = 0.25  # where neither the user nor the network says
 
 
@@ -51,7 +56,8 @@ class Detect(Stage):
     )
     max_detections: int = Field(300, ge=1, description="most objects a frame, the best ones")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, or an OpenVINO device")
-    precision: Precision = Field("fp32", description="fp32, or auto: what is fastest on the device")
+    precision: Precision = Field("auto", description="auto: what is fastest on the device; fp32, bf16, fp16, int8")
+    runtime: str = Field("auto", description="auto: what is fastest on the device; native: what the file is made for")
 
     _detector: Detector | None = PrivateAttr(None)
 
@@ -63,6 +69,11 @@ class Detect(Stage):
             MissingExtra: the runtime for these weights is not installed.
         """
         self._detector = Detector(self)
+
+    def suits(self) -> Dispatch:
+        """As many calls at once as keep the device busy, and batches where it gains from them."""
+        model = self.detector.model
+        return Dispatch(_BATCH if model.batches else 1, model.parallel)
 
     @property
     def detector(self) -> Detector:
@@ -78,8 +89,19 @@ class Detect(Stage):
         return self._detector.names if self._detector else ()
 
     def process(self, frames: Sequence[Frame]) -> None:
-        """Set `detections` of every frame."""
-        for frame, found in zip(frames, self.detector([frame.image for frame in frames]), strict=True):
+        """Set `detections` of every frame: of its `region` where it has one, none where it is skipped."""
+        detector = self.detector
+        views = []
+        for frame in frames:
+            frame.detections = Detections(names=detector.names)
+            if frame.skipped or frame.region == NOWHERE:
+                continue
+            if not detector.crops:
+                frame.region = None  # it looks at all of it
+            views.append(frame)
+        for frame, found in zip(
+            views, detector([view.image for view in views], [view.region for view in views]), strict=True
+        ):
             frame.detections = found
 
     def close(self) -> None:
@@ -95,16 +117,22 @@ class Detector:
     Attributes:
         model: the network. head: what its outputs mean, and what it is fed.
         names: of the classes by number; empty where the network names none.
+        size: (height, width) of the input: the one it takes, or the most it is given.
+        crops: whether it can look at a part of an image, at the scale of the whole.
     """
 
     def __init__(self, options: Detect) -> None:
         self._options = options
-        self.model = load(options.weights, options.device, options.precision)
+        self._buffers = threading.local()
+        size = options.image_size or 640
+        wish = Wish(options.device, options.precision, options.runtime, options.workers, (size, size))
+        self.model = fastest(options.weights, wish)
         metadata = self.model.metadata
         if metadata.task not in ("", "detect"):
             raise UsageError(f"{options.weights} is made to {metadata.task}, not to detect; give a detection network")
-        self._fixed, self._size = self._input_size()
+        self._fixed, self.size = self._input_size()
         self.head = self._recognise()
+        self.crops = not self._fixed and self.head.preprocessing.fit == "letterbox"
         if self.head.preprocessing.fit == "none" and options.image_size:
             raise UsageError(f"{options.weights} scales images by itself; leave image_size out")
         self._threshold = next(
@@ -115,22 +143,40 @@ class Detector:
         numbers = [str(number) for number in range(self.head.classes or 0)]
         self._wanted = class_ids(options.classes, self.names or numbers, str(options.weights))
 
-    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """What is in each of the images."""
+    def __call__(
+        self, images: Sequence[NDArray[np.uint8]], regions: Sequence[Region | None] | None = None
+    ) -> list[Detections]:
+        """What is in each of the images, or in one region of it, in pixels of the image."""
         boxes = [self._letterbox((image.shape[0], image.shape[1])) for image in images]
+        if regions is not None and any(regions):
+            whole, images = images, list(images)
+            for n, region in enumerate(regions):
+                if region is not None:
+                    x1, y1, x2, y2 = region
+                    images[n] = whole[n][y1:y2, x1:x2]
+                    boxes[n] = self._letterbox((y2 - y1, x2 - x1), boxes[n].scale)
         # one call for all of a size where the device gains from batches, one for each image where it does not
         groups: defaultdict[Any, list[int]] = defaultdict(list)
         for n, box in enumerate(boxes):
             groups[box.target if self.model.batches else n].append(n)
         found = [Detections()] * len(images)
         for rows in groups.values():
-            batch = np.empty((len(rows), 3, *boxes[rows[0]].target), np.float32)
+            batch = self._buffer((len(rows), 3, *boxes[rows[0]].target))
             for slot, n in zip(batch, rows, strict=True):
                 self._fill(slot, images[n], boxes[n])
             outputs = self.model.run(batch)
             for k, n in enumerate(rows):
                 found[n] = self._detections([out[k] for out in outputs], boxes[n])
+                if regions is not None and (region := regions[n]) is not None:
+                    found[n] = replace(found[n], xyxy=found[n].xyxy + np.array([*region[:2], *region[:2]], np.float32))
         return found
+
+    def _buffer(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """This thread's memory for an input; what was in it last may still be there."""
+        buffer: NDArray[np.float32] | None = getattr(self._buffers, "input", None)
+        if buffer is None or buffer.shape != shape:
+            buffer = self._buffers.input = np.empty(shape, np.float32)
+        return buffer
 
     def prepare(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Letterbox]:
         """What the network is given for an image: (1, 3, H, W), and how the image lies in it."""
@@ -139,15 +185,18 @@ class Detector:
         self._fill(batch[0], image, box)
         return batch, box
 
-    def _letterbox(self, source: tuple[int, int]) -> Letterbox:
+    def _letterbox(self, source: tuple[int, int], scale: float | None = None) -> Letterbox:
         how = self.head.preprocessing
+        if scale is not None:
+            most = source[0] * scale, source[1] * scale
+            return Letterbox.around(source, most, self.model.metadata.stride, how.centred)
         if how.fit == "none":
             return Letterbox.within(source, source)
         if how.fit == "stretch":
-            return Letterbox.stretched(source, self._size)
+            return Letterbox.stretched(source, self.size)
         if self._fixed:
-            return Letterbox.within(source, self._size, how.centred)
-        return Letterbox.around(source, self._size, self.model.metadata.stride, how.centred)
+            return Letterbox.within(source, self.size, how.centred)
+        return Letterbox.around(source, self.size, self.model.metadata.stride, how.centred)
 
     def _fill(self, slot: NDArray[np.float32], image: NDArray[np.uint8], box: Letterbox) -> None:
         """Write one image into its (3, H, W) place in the batch: scaled, placed, normalised."""
@@ -184,7 +233,7 @@ class Detector:
 
     def _recognise(self) -> Head:
         """Run the network once on nothing, and see what comes out."""
-        weights, (height, width) = self._options.weights, self._size
+        weights, (height, width) = self._options.weights, self.size
         try:
             shapes = [out.shape for out in self.model.run(np.zeros((1, 3, height, width), np.float32))]
         except Exception as error:
@@ -192,7 +241,7 @@ class Detector:
                 f"{weights} does not detect: it fails on an empty image of {width}×{height} pixels "
                 f"({shortened(error)}); give another"
             ) from error
-        head = recognise(shapes, self._size, self.model.metadata)
+        head = recognise(shapes, self.size, self.model.metadata)
         if head is not None:
             return head
         known = "; ".join(f"{kind.name} {kind.layout}" for _, kind in heads.kinds())

@@ -16,13 +16,18 @@ from pipeline.classes import class_ids
 from pipeline.detections import Detections
 from pipeline.errors import UsageError
 from pipeline.frame import Frame
-from pipeline.inference.model import Model, Precision, load, shortened
+from pipeline.inference.candidates import Precision, Wish
+from pipeline.inference.choice import fastest
+from pipeline.inference.model import Model, shortened
+from pipeline.lazy_features import LazyFeatures
 from pipeline.models import EMBEDDER
 from pipeline.normalisation import IMAGENET
-from pipeline.stage import Stage
+from pipeline.stage import Dispatch, Stage
 
 _PERSON = (256, 128)  # height, width: the input of person re-identification networks that take any size
 _OTHER_TASKS = ("classify", "detect", "obb", "pose", "segment")  # Ultralytics' words; probabilities look like vectors
+_BATCH = 16  # frames a call, of as many cameras as there are
+_USUAL = 8  # crops a call that runtimes are compared with
 _AT_ONCE = 128  # crops a call: bounds memory on a crowded frame
 
 
@@ -46,7 +51,12 @@ class Embed(Stage):
         (), description="classes to embed, by name or number; if empty: those that the network was made for, else all"
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, or an OpenVINO device")
-    precision: Precision = Field("fp32", description="fp32, or auto: what is fastest on the device")
+    precision: Precision = Field("auto", description="auto: what is fastest on the device; fp32, bf16, fp16, int8")
+    runtime: str = Field("auto", description="auto: what is fastest on the device; native: what the file is made for")
+    lazy: bool = Field(
+        False,
+        description="embed an object only once the tracker asks for it: less work, but done while the tracker waits",
+    )
 
     _embedder: Embedder | None = PrivateAttr(None)
 
@@ -57,7 +67,21 @@ class Embed(Stage):
             UsageError: the weights do not turn images into vectors, or there is no such device.
             MissingExtra: the runtime for these weights is not installed.
         """
-        self._embedder = Embedder(load(self.weights, self.device, self.precision), self.weights)
+        wish = Wish(self.device, self.precision, self.runtime, self.workers, _PERSON, _USUAL)
+        self._embedder = Embedder(fastest(self.weights, wish), self.weights)
+
+    def suits(self) -> Dispatch:
+        """As many calls at once as keep the device busy, and batches where it gains from them."""
+        model = self.embedder.model
+        return Dispatch() if self.lazy else Dispatch(_BATCH if model.batches else 1, model.parallel)
+
+    @property
+    def embedder(self) -> Embedder:
+        """The loaded network; loads it where nobody did."""
+        if self._embedder is None:
+            self.open()
+        assert self._embedder is not None
+        return self._embedder
 
     def process(self, frames: Sequence[Frame]) -> None:
         """Set the features of all detections.
@@ -65,15 +89,17 @@ class Embed(Stage):
         Raises:
             UsageError: `classes` names one that the detector does not know.
         """
-        if self._embedder is None:
-            self.open()
-        assert self._embedder is not None
-        rows = [self._wanted(frame.detections, self._embedder.made_for) for frame in frames]
+        embedder = self.embedder
+        rows = [self._wanted(frame.detections, embedder.made_for) for frame in frames]
+        if self.lazy:
+            for frame, wanted in zip(frames, rows, strict=True):
+                frame.detections = frame.detections.with_features(embedder.later(frame, wanted))
+            return
         crops = [
             [crop(frame.image, box) for box in frame.detections.xyxy[wanted].tolist()]
             for frame, wanted in zip(frames, rows, strict=True)
         ]
-        for frame, wanted, vectors in zip(frames, rows, self._embedder(crops), strict=True):
+        for frame, wanted, vectors in zip(frames, rows, embedder(crops), strict=True):
             features = np.zeros((len(frame.detections), vectors.shape[1]), np.float32)
             features[wanted] = vectors
             frame.detections = frame.detections.with_features(features)
@@ -81,7 +107,8 @@ class Embed(Stage):
     def close(self) -> None:
         """Release the network."""
         if self._embedder is not None:
-            self._embedder.model.close()
+            if not self.lazy:  # else frames further down the chain may still ask; it goes with the last of them
+                self._embedder.model.close()
             self._embedder = None
 
     def _wanted(self, detections: Detections, made_for: tuple[str, ...]) -> NDArray[np.bool_]:
@@ -131,6 +158,18 @@ class Embedder:
         together = self._vectors([crop for part in crops for crop in part])
         ends = accumulate(map(len, crops), initial=0)
         return [together[start:end] for start, end in pairwise(ends)]
+
+    def later(self, frame: Frame, wanted: NDArray[np.bool_]) -> LazyFeatures:
+        """The vectors of a frame's detections, to be computed when asked for; zeros for those that are not wanted."""
+        image, xyxy = frame.image, frame.detections.xyxy
+
+        def compute(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            vectors = np.zeros((len(rows), self._length), np.float32)
+            chosen = wanted[rows]
+            vectors[chosen] = self._vectors([crop(image, box) for box in xyxy[rows[chosen]].tolist()])
+            return vectors
+
+        return LazyFeatures(compute, (len(xyxy), self._length))
 
     def prepare(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """What the network is given for crops of any size: (N, 3, H, W)."""

@@ -28,7 +28,7 @@ from trackers.registry import UnknownName, nearest
 Box = tuple[float, float, float, float]
 
 VEHICLES = frozenset({"car", "truck", "bus", "van", "motorcycle", "motorbike"})
-AGREED = 3  # readings that equal the consensus: after that a track is not read again
+AGREED = 2  # readings that equal the consensus: after that a track is not read again
 LEAST_SIDE_OF_TEXT = 12  # pixels; plates of the benchmark are 16 to 262 pixels high
 LEAST_SIDE_OF_OBJECT = 64  # pixels; the plate on a smaller vehicle is under 8 pixels high
 WIDEST_SQUARE = 1.5  # width by height; a plate that is squarer has two lines, which have to be located first
@@ -78,8 +78,8 @@ class _Memory:
 class ReadText(Stage):
     """Reads text (OCR): on tracks, on the whole frame, or in a region of it.
 
-    A track is read once, and again only when its crop became better (area +20 % or sharper), until three readings
-    say the same. What its readings agree on rides on the track in every frame that shows it.
+    A track is read once, and again only when its crop became better (twice the area, or twice as sharp), until two
+    readings say the same. What its readings agree on rides on the track in every frame that shows it.
     Text of the frame or of a region is read every `interval` seconds of media time, and shown until it is read again.
 
     Raises:
@@ -201,7 +201,7 @@ class ReadText(Stage):
             carrier.seen = frame.timestamp
             memory.carriers[track_id] = carrier
             shown.append((track_id, box, carrier))
-            if carrier.settled():
+            if carrier.settled() or frame.skipped:  # a box that is only predicted cuts into the text
                 continue
             crop = self._crop(frame.image, class_name, box)
             if crop and (carrier.quality is None or crop.quality.better_than(carrier.quality)):

@@ -19,7 +19,7 @@ class Track(Stage):
     """Sets `frame.tracks`. Ids count from 1 in every source; a source that ended and comes back starts anew.
 
     Appearance vectors are used where an embed stage has set them. `tracks.det_index` points into
-    `frame.detections`. Works alone: `Track().process([frame])`.
+    `frame.detections`; frames that are `skipped` show predictions. Works alone: `Track().process([frame])`.
     """
 
     name: ClassVar[str] = "track"
@@ -45,12 +45,16 @@ class Track(Stage):
         waiting = list(frames)
         while waiting:
             first = {frame.source: frame for frame in reversed(waiting)}
-            tracks = self._tracker.update({source: _view(frame) for source, frame in first.items()})
-            for source, frame in first.items():
+            looked = {source: frame for source, frame in first.items() if not frame.skipped}
+            tracks = self._tracker.update({source: _view(frame) for source, frame in looked.items()})
+            for source, frame in looked.items():
                 frame.tracks = tracks[source]
+            for source, frame in first.items():
+                if frame.skipped and source in self._tracker.cameras:
+                    frame.tracks = self._tracker.predict(source, frame.timestamp)
             if self.options.get("revise"):
                 revisions = self._tracker.revisions()
-                for source, frame in first.items():
+                for source, frame in looked.items():
                     frame.revisions = revisions[source]
             waiting = [frame for frame in waiting if frame is not first[frame.source]]
 

@@ -1,13 +1,11 @@
-"""Charts, as PNG files: curves of a training, bars of an evaluation."""
+"""Charts of training and evaluation: curves over epochs, bars by condition."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from pipeline.errors import MissingExtra
-from pipeline.output import cannot_write
+from pipeline import charts
 
 
 def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -23,14 +21,14 @@ def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     over, *names = dict.fromkeys(name for row in rows for name in row)
     columns = min(3, max(len(names), 1))
     lines = -(-max(len(names), 1) // columns)
-    figure = _figure(4 * columns, 3 * lines)
+    figure = charts.figure(4 * columns, 3 * lines)
     for n, name in enumerate(names):
         panel = figure.add_subplot(lines, columns, n + 1)
         points = [(row[over], row[name]) for row in rows if name in row]
         panel.plot(*zip(*points, strict=True), marker=".", linewidth=1.2)
         panel.set(title=name, xlabel=over)
         panel.grid(alpha=0.3)
-    _save(figure, path)
+    charts.save(figure, path)
 
 
 def bars(groups: Mapping[str, Mapping[str, float]], label: str, path: Path) -> None:
@@ -44,7 +42,7 @@ def bars(groups: Mapping[str, Mapping[str, float]], label: str, path: Path) -> N
         MissingExtra, FramechainError: as `curves`.
     """
     conditions = list(dict.fromkeys(name for values in groups.values() for name in values))
-    figure = _figure(1.6 + 1.1 * len(conditions), 3.6)
+    figure = charts.figure(1.6 + 1.1 * len(conditions), 3.6)
     panel = figure.add_subplot()
     width = 0.8 / len(groups)
     for n, (series, values) in enumerate(groups.items()):
@@ -53,23 +51,4 @@ def bars(groups: Mapping[str, Mapping[str, float]], label: str, path: Path) -> N
         panel.bar_label(drawn, fmt="%.2f", fontsize=7)
     panel.set(ylim=(0, 1.05), ylabel=label, xticks=range(len(conditions)), xticklabels=conditions)
     panel.legend(fontsize=8, loc="lower right")
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure  # the object interface: no window, no global state
-    except ImportError as error:
-        raise MissingExtra("charts", "train") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Any, path: Path) -> None:
-    path = path.expanduser()
-    partial = path.with_name(f".{path.name}.part.png")
-    try:
-        figure.savefig(partial, dpi=110)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+    charts.save(figure, path)

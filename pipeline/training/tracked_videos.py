@@ -40,7 +40,8 @@ def detected(video: str, folder: Path, weights: str | None, embedder: str | None
                 for stage in stages:
                     stage.process([frame])
                 found = frame.detections
-                frames.append(Found(found.xyxy.astype(np.float64), found.confidence.astype(np.float64), found.features))
+                vectors = None if found.features is None else np.asarray(found.features)
+                frames.append(Found(found.xyxy.astype(np.float64), found.confidence.astype(np.float64), vectors))
                 times.append(frame.timestamp)
     finally:
         for stage in stages:

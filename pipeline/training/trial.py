@@ -68,7 +68,7 @@ class DetectorTrial(Trial):
 
     def __init__(self, original: Path, frames: Frames | None, data: DetectionData | None) -> None:
         self._frames = frames
-        self._stage = Detect(weights=original)
+        self._stage = Detect(weights=original, runtime="native")
         self._stage.open()
         self._data = data
         self.columns = ("AP50-95", "AP50")
@@ -87,7 +87,7 @@ class DetectorTrial(Trial):
 
     def run(self, path: Path, *, judged: bool = True) -> Tried:
         """AP50-95 and AP50."""
-        stage = Detect(weights=path, confidence=LEAST_SCORE, max_detections=MOST)
+        stage = Detect(weights=path, runtime="native", confidence=LEAST_SCORE, max_detections=MOST)
         stage.open()
         figures: tuple[float, ...] = ()
         if judged and self._data is not None:

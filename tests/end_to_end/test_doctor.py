@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 from command import complaint, framechain
 
@@ -67,7 +68,42 @@ def test_bench_measures_each_part_and_the_chain(data: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert list(result["alone"]) == ["decode", "detect", "embed", "track", "read_text"]
-    assert result["bottleneck"] == min(result["alone"], key=result["alone"].get)
+    slowest = min(result["alone"], key=lambda name: result["alone"][name]["fps"])
+    assert result["bottleneck"] in (slowest, "cores")
     assert result["efficiency"] > 0
+    assert 0 < result["utilisation"] <= 1
+    assert result["advice"]
     assert result["frames"] == 20
-    assert "of its slowest part alone" in framechain(*arguments, cwd=tmp_path).stdout
+    shown = framechain(*arguments, "--plot", "bench.png", "--trace", "trace.json", cwd=tmp_path).stdout
+    assert "of its slowest part alone" in shown
+    assert "of what is possible" in shown
+    assert cv2.imread(str(tmp_path / "bench.png")).shape[1] > 600
+    parts = {event["name"] for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]}
+    assert {"decode", "detect", "track"} <= parts
+
+
+def test_bench_compares_chains_and_counts_cameras(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("stages: [{detect: {runtime: native}}, track]\n")
+    (tmp_path / "b.yaml").write_text("stages: [{gate: {every: 4}}, {detect: {runtime: native}}, track]\n")
+    source = "test:320x240@5"
+    run = ("bench", source, "--compare", "a.yaml", "b.yaml", "--frames", "40", "--rounds", "1")
+    assert json.loads(framechain(*run, "--json", "--plot", "c.png", cwd=tmp_path).stdout)["ratio"] > 1
+    assert "times as fast as a.yaml" in framechain(*run, cwd=tmp_path).stdout
+    streams = ("bench", source, "--config", "b.yaml", "--streams", "2", "--seconds", "2", "--latency", "2")
+    done = json.loads(framechain(*streams, "--json", "--plot", "s.svg", cwd=tmp_path).stdout)
+    assert done["held"] == 2
+    assert (tmp_path / "c.png").is_file()
+    assert (tmp_path / "s.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--streams", "few"), "--streams few is no number of cameras"),
+        (("--plot", "a.bmp"), "end its name in .png"),
+        (("--streams", "2", "--trace", "a.json"), "give one of them"),
+        (("--compare", "none.yaml", "b.yaml"), "cannot read the configuration none.yaml"),
+    ],
+)
+def test_a_bench_that_cannot_be_is_one_line(options: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    assert said in complaint(framechain("bench", "test:64x64", *options, cwd=tmp_path), 2)

@@ -90,8 +90,8 @@ def test_it_takes_any_number_of_images_of_any_shape(frames: list[NDArray[np.uint
 def test_a_rectangle_finds_what_the_square_finds(data: Path, frames: list[NDArray[np.uint8]]) -> None:
     clear, found = 0, 0
     with (
-        Detect(weights=data / "weights" / "nanodet_g.onnx", confidence=0.55, device="cpu") as squared,
-        Detect(confidence=0.4, device="cpu") as ours,
+        Detect(runtime="native", weights=data / "weights" / "nanodet_g.onnx", confidence=0.55, device="cpu") as squared,
+        Detect(runtime="native", confidence=0.4, device="cpu") as ours,
     ):
         for image in frames:
             one, other = Frame(image), Frame(image)
@@ -112,7 +112,10 @@ def test_in_8_bits_it_says_the_same_of_itself() -> None:
 
 def test_in_8_bits_it_finds_what_it_finds_in_floating_point(frames: list[NDArray[np.uint8]]) -> None:
     clear, found = 0, 0
-    with Detect(confidence=0.55, device="cpu") as floating, Detect(weights="nanodet-g-int8", device="cpu") as quantised:
+    with (
+        Detect(runtime="native", confidence=0.55, device="cpu") as floating,
+        Detect(runtime="native", weights="nanodet-g-int8", device="cpu") as quantised,
+    ):
         for image in frames:
             one, other = Frame(image), Frame(image)
             floating.process([one])
@@ -129,7 +132,7 @@ def test_its_own_recommendation_holds_unless_the_user_says_otherwise(frames: lis
     least = []
     for confidence in (None, 0.2):
         frame = Frame(frames[0])
-        with Detect(confidence=confidence, device="cpu") as stage:
+        with Detect(runtime="native", confidence=confidence, device="cpu") as stage:
             stage.process([frame])
         least.append(frame.detections.confidence.min())
     assert 0.45 <= least[0]

@@ -80,7 +80,7 @@ def clipped(xyxy: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.f
 def test_a_checkpoint_finds_the_boxes_of_the_library(
     family: str, checkpoints: dict[str, Path], image: NDArray[np.uint8]
 ) -> None:
-    with Detect(weights=checkpoints[family], confidence=0.01, device="cpu") as stage:
+    with Detect(runtime="native", weights=checkpoints[family], confidence=0.01, device="cpu") as stage:
         frame = Frame(image)
         stage.process([frame])
     xyxy, scores, classes = predicted(checkpoints[family], image, 0.001, 300)
@@ -101,7 +101,9 @@ def test_its_export_finds_them_too(
     """By our own letterbox and decoding; the image needs no scaling, which libreyolo leaves to Pillow."""
     image = np.asarray(cv2.resize(image, size), np.uint8)
     xyxy, scores, classes = predicted(checkpoints[family], image, 0.01, 50)
-    with Detect(weights=checkpoints[f"{family}-onnx"], confidence=0.01, iou=0.45, device="cpu") as stage:
+    with Detect(
+        runtime="native", weights=checkpoints[f"{family}-onnx"], confidence=0.01, iou=0.45, device="cpu"
+    ) as stage:
         frame = Frame(image)
         stage.process([frame])
     ours, hits = frame.detections, 0
@@ -113,7 +115,7 @@ def test_its_export_finds_them_too(
 
 def test_the_bytes_do_not_depend_on_batches(checkpoints: dict[str, Path], image: NDArray[np.uint8]) -> None:
     images = [image, image[::-1].copy(), image[:400, :500].copy(), image[:, ::-1].copy()]
-    with Detect(weights=checkpoints["yolox"], confidence=0.01, device="cpu") as stage:
+    with Detect(runtime="native", weights=checkpoints["yolox"], confidence=0.01, device="cpu") as stage:
         alone, together = [Frame(one) for one in images], [Frame(one) for one in images]
         for frame in alone:
             stage.process([frame])
@@ -131,7 +133,7 @@ def test_safetensors(checkpoints: dict[str, Path], tmp_path: Path, image: NDArra
     )
     frames = [Frame(image), Frame(image)]
     for frame, weights in zip(frames, (checkpoints["yolox"], tmp_path / "LibreYOLOXn.safetensors"), strict=True):
-        with Detect(weights=weights, confidence=0.01, device="cpu") as stage:
+        with Detect(runtime="native", weights=weights, confidence=0.01, device="cpu") as stage:
             stage.process([frame])
     np.testing.assert_allclose(frames[0].detections.xyxy, frames[1].detections.xyxy, atol=1e-4)
 
@@ -169,7 +171,7 @@ def test_whose_a_checkpoint_is(checkpoints: dict[str, Path], data: Path, tmp_pat
 
 def refused(weights: Path, **options: Any) -> str:
     with pytest.raises(UsageError) as error:
-        Detect(weights=weights, device="cpu", **options).open()
+        Detect(runtime="native", weights=weights, device="cpu", **options).open()
     assert "\n" not in str(error.value)
     return str(error.value)
 

@@ -24,7 +24,7 @@ cv2.setNumThreads(3)
 before = dict(os.environ), cv2.getNumThreads(), np.get_printoptions()
 for weights in sys.argv[1:]:
     try:
-        with Detect(weights=weights, device="cpu") as stage:
+        with Detect(runtime="native", weights=weights, device="cpu") as stage:
             stage.process([Frame(image)])
     except UsageError:
         assert "broken" in weights, weights
@@ -38,7 +38,7 @@ def megabytes():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 def open_and_close(times):
     for _ in range(times):
-        with Detect(weights=sys.argv[1], device="cpu") as stage:
+        with Detect(runtime="native", weights=sys.argv[1], device="cpu") as stage:
             stage.process([Frame(image)])
     return megabytes()
 settled = open_and_close(3)

@@ -49,7 +49,9 @@ def test_the_boxes_are_those_of_torchvision(name: str, classes: int, image: NDAr
     with torch.inference_mode():
         rgb = torch.from_numpy(image[:, :, ::-1].copy()).permute(2, 0, 1) / 255
         theirs = {key: value.numpy() for key, value in module([rgb])[0].items()}
-    with Detect(weights=f"torchvision:{name}@{tmp_path / 'state.pth'}", confidence=0.005, device="cpu") as stage:
+    with Detect(
+        runtime="native", weights=f"torchvision:{name}@{tmp_path / 'state.pth'}", confidence=0.005, device="cpu"
+    ) as stage:
         frame = Frame(image)
         stage.process([frame])
     ours, labels = frame.detections, theirs["labels"]
@@ -69,7 +71,7 @@ def test_the_boxes_are_those_of_torchvision(name: str, classes: int, image: NDAr
 
 def refused(weights: str, **options: Any) -> str:
     with pytest.raises(UsageError) as error:
-        Detect(weights=weights, device="cpu", **options).open()
+        Detect(runtime="native", weights=weights, device="cpu", **options).open()
     assert "\n" not in str(error.value)
     return str(error.value)
 

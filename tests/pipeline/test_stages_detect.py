@@ -106,7 +106,7 @@ def test_the_boxes_are_those_of_ultralytics(
     kind: str, weights: dict[str, Path], clip: list[Image], ultralytics_boxes: dict[bool, list[Any]]
 ) -> None:
     step = 4 if "batch-4" in kind else 1  # computes four images for one
-    found = detect(Detect(weights=weights[kind], device="cpu"), clip[::step])
+    found = detect(Detect(runtime="native", weights=weights[kind], device="cpu"), clip[::step])
     expected = ultralytics_boxes["640" not in kind][::step]
     assert sum(map(len, expected)) > 100 / step
     for ours, theirs in zip(found, expected, strict=True):
@@ -123,7 +123,7 @@ def test_the_boxes_are_those_of_ultralytics(
 def test_the_bytes_do_not_depend_on_batches_and_workers(
     kind: str, weights: dict[str, Path], mixed: list[Image]
 ) -> None:
-    with Detect(weights=weights[kind], device="cpu", confidence=0.1) as stage:
+    with Detect(runtime="native", weights=weights[kind], device="cpu", confidence=0.1) as stage:
         expected = as_bytes(detect(stage, mixed))
         assert as_bytes(detect(stage, mixed, batch=8)) == expected
         assert as_bytes(detect(stage, mixed[::-1], batch=3))[::-1] == expected
@@ -134,7 +134,7 @@ def test_the_bytes_do_not_depend_on_batches_and_workers(
 
 @pytest.mark.parametrize("kind", ["pt", "onnx", "onnx-640"])
 def test_batches_as_a_gpu_gets_them_find_the_same(kind: str, weights: dict[str, Path], mixed: list[Image]) -> None:
-    with Detect(weights=weights[kind], device="cpu") as stage:
+    with Detect(runtime="native", weights=weights[kind], device="cpu") as stage:
         alone = detect(stage, mixed)
         assert stage._detector is not None
         stage._detector.model.batches = True  # on a CPU nothing else asks for whole batches
@@ -147,8 +147,10 @@ def test_batches_as_a_gpu_gets_them_find_the_same(kind: str, weights: dict[str, 
 
 def test_a_shape_that_differs_from_frame_to_frame_leaves_nothing_behind(checkpoint: Path, mixed: list[Image]) -> None:
     """Each frame alone in a fresh stage: what an earlier size leaves in the network must not show."""
-    expected = [as_bytes(detect(Detect(weights=checkpoint, device="cpu"), [image]))[0] for image in mixed[:5]]
-    assert as_bytes(detect(Detect(weights=checkpoint, device="cpu"), mixed[:5])) == expected
+    expected = [
+        as_bytes(detect(Detect(runtime="native", weights=checkpoint, device="cpu"), [image]))[0] for image in mixed[:5]
+    ]
+    assert as_bytes(detect(Detect(runtime="native", weights=checkpoint, device="cpu"), mixed[:5])) == expected
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,7 @@ def test_nanodet_needs_no_flags_and_finds_the_people_of_the_ground_truth(nanodet
     assert truth is not None
     indices = range(0, 795, 40)
     frames = list(every(data / "video" / "vtest.avi", 40))
-    found = detect(Detect(weights=nanodet, classes=("person",), confidence=0.4), frames)
+    found = detect(Detect(runtime="native", weights=nanodet, classes=("person",), confidence=0.4), frames)
     hits = there = given = 0
     for index, ours in zip(indices, found, strict=True):
         boxes = truth.xyxy[truth.frame == index + 1]
@@ -176,7 +178,7 @@ def test_nanodet_against_the_plain_way(nanodet: Path, clip: list[Image]) -> None
     """Read, resize, subtract, divide, run, and nothing else; of the boxes only the best of each frame."""
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(str(nanodet), providers=["CPUExecutionProvider"])
-    for image, ours in zip(clip[::4], detect(Detect(weights=nanodet), clip[::4]), strict=True):
+    for image, ours in zip(clip[::4], detect(Detect(runtime="native", weights=nanodet), clip[::4]), strict=True):
         picture = np.zeros((416, 416, 3))
         scaled = cv2.resize(image, (416, 312)).astype(np.float64)
         picture[:312] = (scaled - [103.53, 116.28, 123.675]) / [57.375, 57.12, 58.395]
@@ -196,10 +198,10 @@ def test_nanodet_against_the_plain_way(nanodet: Path, clip: list[Image]) -> None
 
 def test_classes_confidence_and_most_detections(nanodet: Path, clip: list[Image]) -> None:
     some = clip[::5]
-    everything = detect(Detect(weights=nanodet, confidence=0.05), some)
-    people = detect(Detect(weights=nanodet, confidence=0.05, classes=("Person", 2)), some)
-    sure = detect(Detect(weights=nanodet, confidence=0.5), some)
-    few = detect(Detect(weights=nanodet, confidence=0.05, max_detections=3), some)
+    everything = detect(Detect(runtime="native", weights=nanodet, confidence=0.05), some)
+    people = detect(Detect(runtime="native", weights=nanodet, confidence=0.05, classes=("Person", 2)), some)
+    sure = detect(Detect(runtime="native", weights=nanodet, confidence=0.5), some)
+    few = detect(Detect(runtime="native", weights=nanodet, confidence=0.05, max_detections=3), some)
     for all_, two, best, three in zip(everything, people, sure, few, strict=True):
         assert {*all_.class_id.tolist()} > {0} == {*two.class_id.tolist()} - {2}
         assert as_bytes([two]) == as_bytes([all_[np.isin(all_.class_id, [0, 2])]])
@@ -210,14 +212,14 @@ def test_classes_confidence_and_most_detections(nanodet: Path, clip: list[Image]
 def test_nothing_to_find(nanodet: Path, checkpoint: Path) -> None:
     black = np.zeros((120, 160, 3), np.uint8)
     for weights in (nanodet, checkpoint):
-        (found,) = detect(Detect(weights=weights, confidence=0.9), [black])
+        (found,) = detect(Detect(runtime="native", weights=weights, confidence=0.9), [black])
         assert len(found) == 0
         assert found.xyxy.shape == (0, 4)
         assert found.names[0] == "person"
 
 
 def test_a_stage_used_alone_opens_itself_and_opens_again(nanodet: Path, clip: list[Image]) -> None:
-    stage = Detect(weights=nanodet)
+    stage = Detect(runtime="native", weights=nanodet)
     stage.process([])
     first = as_bytes(detect(stage, clip[:1]))
     stage.close()
@@ -226,8 +228,9 @@ def test_a_stage_used_alone_opens_itself_and_opens_again(nanodet: Path, clip: li
 
 
 def test_a_larger_image_size_sees_more(checkpoint: Path, clip: list[Image]) -> None:
-    small = detect(Detect(weights=checkpoint, image_size=160), clip[:4])
-    large = detect(Detect(weights=checkpoint, image_size=650), clip[:4])  # is made 672, the next multiple of 32
+    small = detect(Detect(runtime="native", weights=checkpoint, image_size=160), clip[:4])
+    # 650 is made 672, the next multiple of 32
+    large = detect(Detect(runtime="native", weights=checkpoint, image_size=650), clip[:4])
     assert sum(map(len, large)) > sum(map(len, small))
 
 
@@ -244,7 +247,7 @@ def test_a_class_that_does_not_exist(nanodet: Path) -> None:
 
 def test_a_size_that_a_fixed_network_does_not_take(nanodet: Path) -> None:
     assert "only takes 416×416 pixels, not 640" in refused(weights=nanodet, image_size=640)
-    Detect(weights=nanodet, image_size=416).open()
+    Detect(runtime="native", weights=nanodet, image_size=416).open()
 
 
 def test_what_detects_nothing(data: Path, tmp_path: Path) -> None:
@@ -277,7 +280,9 @@ def test_other_architectures_are_recognised(architecture: str, tmp_path: Path, c
     ultralytics = pytest.importorskip("ultralytics")
     ultralytics.YOLO(architecture, verbose=False).save(tmp_path / "random.pt")
     theirs = ultralytics.YOLO(tmp_path / "random.pt").predict(clip[0], conf=1e-6, max_det=5, verbose=False)[0].boxes
-    (ours,) = detect(Detect(weights=tmp_path / "random.pt", confidence=1e-6, max_detections=5), clip[:1])
+    (ours,) = detect(
+        Detect(runtime="native", weights=tmp_path / "random.pt", confidence=1e-6, max_detections=5), clip[:1]
+    )
     assert len(ours) == len(theirs) > 0
     np.testing.assert_allclose(ours.confidence, theirs.conf.numpy(), rtol=1e-3)
     np.testing.assert_allclose(ours.xyxy, theirs.xyxy.numpy(), atol=0.1)
@@ -308,7 +313,9 @@ def test_rt_detr_sees_the_image_stretched(tmp_path: Path, clip: list[Image]) -> 
         tmp_path / "random.pt",
         exported(tmp_path / "random.pt", tmp_path / "onnx", format="onnx", simplify=False),
     ):
-        (ours,) = detect(Detect(weights=weights, confidence=0.1, max_detections=20, device="cpu"), clip[:1])
+        (ours,) = detect(
+            Detect(runtime="native", weights=weights, confidence=0.1, max_detections=20, device="cpu"), clip[:1]
+        )
         assert len(ours) == len(theirs) > 5
         expected = np.column_stack([theirs.xyxy.numpy().clip(0, [768, 576, 768, 576]), 1000 * theirs.conf.numpy()])
         found = np.column_stack([ours.xyxy, 1000 * ours.confidence])
@@ -322,6 +329,6 @@ def test_the_int8_network_agrees_with_the_one_it_was_made_from(
     data: Path, clip: list[Image], ultralytics_boxes: dict[bool, list[Any]]
 ) -> None:
     directory = data / "weights" / "yolo11n_int8_openvino_model"
-    found = detect(Detect(weights=directory, classes=("person",), confidence=0.4), clip)
+    found = detect(Detect(runtime="native", weights=directory, classes=("person",), confidence=0.4), clip)
     near = [iou(o.xyxy, t.xyxy).max(axis=1, initial=0) for o, t in zip(found, ultralytics_boxes[False], strict=True)]
     assert np.mean(np.concatenate(near) > 0.8) > 0.95

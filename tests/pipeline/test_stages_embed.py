@@ -87,7 +87,7 @@ def bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.fl
 def test_the_vectors_are_those_of_one_crop_at_a_time(osnet: Path, street: list[Person]) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(str(osnet), providers=["CPUExecutionProvider"])
-    for frame, features in zip(street, embed(Embed(weights=osnet), street), strict=True):
+    for frame, features in zip(street, embed(Embed(runtime="native", weights=osnet), street), strict=True):
         assert features.shape == (len(frame.detections), 512)
         assert features.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
@@ -102,7 +102,7 @@ def test_the_vectors_are_those_of_one_crop_at_a_time(osnet: Path, street: list[P
 
 def test_the_nearest_vector_is_the_same_person_a_second_later(osnet: Path, street: list[Person]) -> None:
     """TUD-Stadtmitte runs at 25 frames per second; people there cross and hide one another."""
-    vectors = embed(Embed(weights=osnet, batch=8), street)
+    vectors = embed(Embed(runtime="native", weights=osnet, batch=8), street)
     hits = asked = 0
     for before, after, old, new in zip(street, street[1:], vectors, vectors[1:], strict=False):
         for identity, vector in zip(after.identities, new, strict=True):
@@ -118,14 +118,14 @@ def test_the_bytes_do_not_depend_on_the_batch(osnet: Path, street: list[Person],
     other = Frame(patch(80, 60), detections=detections([[1, 2, 30, 70], [10, 10, 50, 60]]))
     empty = Frame(patch(50, 40))
     frames: list[Frame] = [street[0], other, *street[1:4], empty, *street[4:]]
-    stage = Embed(weights=osnet)
+    stage = Embed(runtime="native", weights=osnet)
     expected = [features.tobytes() for features in embed(stage, frames)]
     assert [features.tobytes() for features in embed(stage, frames, batch)] == expected
-    assert [features.tobytes() for features in embed(Embed(weights=osnet), frames, batch)] == expected
+    assert [features.tobytes() for features in embed(Embed(runtime="native", weights=osnet), frames, batch)] == expected
 
 
 def test_the_bytes_do_not_depend_on_the_thread(osnet: Path, street: list[Person]) -> None:
-    with Embed(weights=osnet) as stage:
+    with Embed(runtime="native", weights=osnet) as stage:
         expected = [features.tobytes() for features in embed(stage, street)]
         with ThreadPoolExecutor(3) as pool:
             found = pool.map(lambda frame: embed(stage, [frame])[0].tobytes(), street * 2)
@@ -133,7 +133,7 @@ def test_the_bytes_do_not_depend_on_the_thread(osnet: Path, street: list[Person]
 
 
 def test_batches_as_a_gpu_gets_them_give_the_same(osnet: Path, street: list[Person]) -> None:
-    with Embed(weights=osnet, device="cpu") as stage:
+    with Embed(runtime="native", weights=osnet, device="cpu") as stage:
         alone = embed(stage, [*street, Frame(patch(9, 9))])
         assert stage._embedder is not None
         stage._embedder.model.batches = True  # on a CPU nothing else asks for whole batches
@@ -144,7 +144,9 @@ def test_batches_as_a_gpu_gets_them_give_the_same(osnet: Path, street: list[Pers
 
 
 def test_frames_without_objects_have_no_rows_but_the_columns(osnet: Path, street: list[Person]) -> None:
-    none, some, none_either = embed(Embed(weights=osnet), [Frame(patch(9, 9)), street[0], Frame(patch(9, 8))], batch=3)
+    none, some, none_either = embed(
+        Embed(runtime="native", weights=osnet), [Frame(patch(9, 9)), street[0], Frame(patch(9, 8))], batch=3
+    )
     assert none.shape == none_either.shape == (0, 512)
     assert some.shape == (len(street[0].detections), 512)
 
@@ -152,7 +154,7 @@ def test_frames_without_objects_have_no_rows_but_the_columns(osnet: Path, street
 def test_everything_but_the_features_stays_as_it_was(osnet: Path, street: list[Person]) -> None:
     frame = Frame(street[0].image.copy(), detections=detections([[10, 20, 60, 150]], [3], ("a", "b", "c", "d")))
     before = frame.detections
-    Embed(weights=osnet).process([frame])
+    Embed(runtime="native", weights=osnet).process([frame])
     assert frame.detections.xyxy is before.xyxy
     assert frame.detections.class_id is before.class_id
     assert frame.detections.names == before.names
@@ -166,7 +168,7 @@ def test_networks_for_any_or_a_given_number_of_crops(batch: int | str, tmp_path:
     colours = np.random.default_rng(0).integers(0, 256, (9, 3), np.uint8)
     image = np.repeat(np.repeat(colours[None], 20, axis=0), 10, axis=1)  # nine vertical bars, 10 pixels wide
     bars = detections([[10 * n, 0, 10 * n + 10, 20] for n in range(9)])
-    stage = Embed(weights=averages(tmp_path / "averages.onnx", [batch, 3, 16, 8]))
+    stage = Embed(runtime="native", weights=averages(tmp_path / "averages.onnx", [batch, 3, 16, 8]))
     features, none = embed(stage, [Frame(image, detections=bars), Frame(image)], batch=2)
     expected = (colours[:, ::-1] / 255 - MEAN) / DEVIATION
     np.testing.assert_allclose(features, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
@@ -174,7 +176,7 @@ def test_networks_for_any_or_a_given_number_of_crops(batch: int | str, tmp_path:
 
 
 def test_a_network_for_any_size_of_crop_gets_persons(tmp_path: Path) -> None:
-    stage = Embed(weights=averages(tmp_path / "averages.onnx", ["n", 3, "h", "w"]))
+    stage = Embed(runtime="native", weights=averages(tmp_path / "averages.onnx", ["n", 3, "h", "w"]))
     (features,) = embed(stage, [Frame(patch(40, 30), detections=detections([[0, 0, 30, 40]]))])
     assert features.shape == (1, 3)
 
@@ -182,7 +184,7 @@ def test_a_network_for_any_size_of_crop_gets_persons(tmp_path: Path) -> None:
 def test_a_crowd_larger_than_one_call(tmp_path: Path) -> None:
     image = patch(60, 60)
     boxes = np.random.default_rng(0).uniform(0, 30, (300, 4)) + np.array([0, 0, 30, 30])
-    stage = Embed(weights=averages(tmp_path / "averages.onnx", ["n", 3, 16, 8]))
+    stage = Embed(runtime="native", weights=averages(tmp_path / "averages.onnx", ["n", 3, 16, 8]))
     (together,) = embed(stage, [Frame(image, detections=detections(boxes))])
     alone = [embed(stage, [Frame(image, detections=detections(box))])[0] for box in boxes]
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-6)
@@ -206,13 +208,13 @@ def test_boxes_partly_outside_thin_or_gone(box: list[float], inside: list[int], 
     x1, y1, x2, y2 = inside
     crop = cv2.resize(image[y1:y2, x1:x2], (8, 16))[..., ::-1]
     expected = ((crop / 255 - MEAN) / DEVIATION).mean((0, 1))
-    stage = Embed(weights=averages(tmp_path / "averages.onnx", ["n", 3, 16, 8]))
+    stage = Embed(runtime="native", weights=averages(tmp_path / "averages.onnx", ["n", 3, 16, 8]))
     (features,) = embed(stage, [Frame(image, detections=detections([box]))])
     np.testing.assert_allclose(features, [expected / np.linalg.norm(expected)], atol=1e-5)
 
 
 def test_vectors_of_zeros_stay_zeros(tmp_path: Path) -> None:
-    stage = Embed(weights=constant(tmp_path / "zeros.onnx", [1, 3, 16, 8], [1, 5]))
+    stage = Embed(runtime="native", weights=constant(tmp_path / "zeros.onnx", [1, 3, 16, 8], [1, 5]))
     (features,) = embed(stage, [Frame(patch(50, 40), detections=detections([[0, 0, 9, 9]]))])
     np.testing.assert_array_equal(features, np.zeros((1, 5), np.float32))
 
@@ -220,16 +222,18 @@ def test_vectors_of_zeros_stay_zeros(tmp_path: Path) -> None:
 def test_only_the_classes_asked_for(osnet: Path, street: list[Person]) -> None:
     xyxy = street[0].detections.xyxy[:4]
     mixed = detections(xyxy, [0, 2, 0, 1], ("person", "car", "dog"))
-    stage = Embed(weights=osnet, classes=("person", 1))
+    stage = Embed(runtime="native", weights=osnet, classes=("person", 1))
     (features,) = embed(stage, [Frame(street[0].image, detections=mixed)])
-    (alone,) = embed(Embed(weights=osnet), [Frame(street[0].image, detections=mixed[np.array([0, 2, 3])])])
+    (alone,) = embed(
+        Embed(runtime="native", weights=osnet), [Frame(street[0].image, detections=mixed[np.array([0, 2, 3])])]
+    )
     np.testing.assert_array_equal(features[[0, 2, 3]], alone)
     np.testing.assert_array_equal(features[1], 0)
 
 
 def test_classes_by_number_where_the_detector_has_no_names(osnet: Path) -> None:
     frame = Frame(patch(60, 60), detections=detections([[0, 0, 20, 40], [0, 0, 9, 9]], [1, 0]))
-    (features,) = embed(Embed(weights=osnet, classes=(1, 7)), [frame])
+    (features,) = embed(Embed(runtime="native", weights=osnet, classes=(1, 7)), [frame])
     assert features.any(axis=1).tolist() == [True, False]
 
 
@@ -242,7 +246,8 @@ def test_a_network_in_torchscript(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(network), str(tmp_path / "embedder.pt"))
     image = patch(256, 128)
     (features,) = embed(
-        Embed(weights=tmp_path / "embedder.pt"), [Frame(image, detections=detections([[0, 0, 128, 256]]))]
+        Embed(runtime="native", weights=tmp_path / "embedder.pt"),
+        [Frame(image, detections=detections([[0, 0, 128, 256]]))],
     )
     planes = ((image[..., ::-1] / 255 - MEAN) / DEVIATION).transpose(2, 0, 1)[None].astype(np.float32)
     with torch.inference_mode():
@@ -253,11 +258,11 @@ def test_a_network_in_torchscript(tmp_path: Path) -> None:
 def test_a_class_that_the_detector_does_not_know(osnet: Path) -> None:
     frame = Frame(patch(50, 40), detections=detections([[0, 0, 9, 9]], [0], ("person", "car")))
     with pytest.raises(UsageError, match="no class 'persn'; did you mean 'person'"):
-        Embed(weights=osnet, classes=("persn",)).process([frame])
+        Embed(runtime="native", weights=osnet, classes=("persn",)).process([frame])
 
 
 def test_closed_and_opened_again_it_gives_the_same(osnet: Path, street: list[Person]) -> None:
-    stage = Embed(weights=osnet)
+    stage = Embed(runtime="native", weights=osnet)
     expected = embed(stage, street[:1])[0].tobytes()
     stage.close()
     stage.close()
@@ -266,7 +271,7 @@ def test_closed_and_opened_again_it_gives_the_same(osnet: Path, street: list[Per
 
 def refused(weights: Path) -> str:
     with pytest.raises(UsageError) as error:
-        Embed(weights=weights).open()
+        Embed(runtime="native", weights=weights).open()
     line = str(error.value)
     assert "\n" not in line
     assert str(weights) in line

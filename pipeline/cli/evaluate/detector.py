@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from pipeline import charts
 from pipeline.cli.chain import Debug
 from pipeline.cli.train.progress import tell_problems
 from pipeline.errors import UsageError
@@ -64,7 +65,7 @@ def eval_detector(
     seed: Annotated[int, typer.Option(min=0, help="of what is done to the images")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
     as_json: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
-    plot: Annotated[Path | None, typer.Option(help="write a bar chart here (.png)")] = None,
+    plot: Annotated[Path | None, typer.Option(help="write a bar chart here: .png, .svg or .pdf")] = None,
     debug: Debug = False,
 ) -> None:
     """Measure average precision as COCO does, on clean images and on damaged and attacked ones."""
@@ -74,6 +75,7 @@ def eval_detector(
     from pipeline.training.evaluate_detector import LEAST_SCORE, MOST, evaluate
     from pipeline.training.plots import bars
 
+    charts.check(plot)
     check_reports({"--json": as_json, "--plot": plot}, [data, *(weights or [])])
     kinds = tuple(CORRUPTIONS) if corruptions == "all" else _words(corruptions)
     for kind in kinds:
@@ -85,7 +87,12 @@ def eval_detector(
     try:
         for name in dict.fromkeys(weights or [DETECTOR]):
             stage = Detect(
-                weights=Path(name), confidence=LEAST_SCORE, max_detections=MOST, image_size=image_size, device=device
+                weights=Path(name),
+                confidence=LEAST_SCORE,
+                max_detections=MOST,
+                image_size=image_size,
+                device=device,
+                runtime="native",  # figures are of the file, and the same on every machine
             )
             stage.open()
             console = Console(stderr=True)

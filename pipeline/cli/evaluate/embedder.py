@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import charts
 from pipeline.cli.chain import Debug
 from pipeline.cli.train.progress import tell_problems
 from pipeline.models import EMBEDDER
@@ -37,7 +38,7 @@ def eval_embedder(
     seed: Annotated[int, typer.Option(min=0, help="of what is done to the crops")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
     as_json: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
-    plot: Annotated[Path | None, typer.Option(help="write a bar chart here (.png)")] = None,
+    plot: Annotated[Path | None, typer.Option(help="write a bar chart here: .png, .svg or .pdf")] = None,
     debug: Debug = False,
 ) -> None:
     """Measure retrieval: rank-1, rank-5, mAP and AUC, on clean crops and on damaged ones."""
@@ -45,6 +46,7 @@ def eval_embedder(
     from pipeline.training.identities import read_identities
     from pipeline.training.plots import bars
 
+    charts.check(plot)
     check_reports({"--json": as_json, "--plot": plot}, [*data, *(weights or [])])
     crops = read_identities(data, crops=most)
     found: dict[str, dict[str, Retrieval]] = {}

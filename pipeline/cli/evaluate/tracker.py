@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import charts
 from pipeline.cli.chain import Debug
 from pipeline.cli.tracked import (
     Data,
@@ -43,7 +44,7 @@ def eval_tracker(
     embedder: VideoEmbedder = None,
     no_embed: NoVectors = False,
     as_json: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
-    plot: Annotated[Path | None, typer.Option(help="write a bar chart here (.png)")] = None,
+    plot: Annotated[Path | None, typer.Option(help="write a bar chart here: .png, .svg or .pdf")] = None,
     debug: Debug = False,
 ) -> None:
     """Measure HOTA, CLEAR and IDF1 by TrackEval, of each sequence and of all together; persons only."""
@@ -51,6 +52,7 @@ def eval_tracker(
     from trackers.evaluate import evaluate
     from trackers.tracker import DEFAULT
 
+    charts.check(plot)
     check_reports({"--json": as_json, "--plot": plot}, [*files_of(data), *filter(None, (weights, embedder))])
     made = {}
     with told_in_a_line():

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline.errors import MissingExtra
+from pipeline.inference.portable import to_onnx, with_notes
 from pipeline.training.exporters.exporter import Exporter, Order, Precision
 from pipeline.training.exporters.quantisation import by_onnxruntime
-from pipeline.training.portable import to_onnx, with_notes
 
 
 class OnnxExporter(Exporter):

@@ -9,9 +9,9 @@ import yaml
 
 from pipeline.errors import MissingExtra
 from pipeline.inference.openvino import OpenVinoModel
+from pipeline.inference.portable import to_onnx
 from pipeline.training.exporters.exporter import Exporter, Order, Precision
 from pipeline.training.exporters.quantisation import by_nncf
-from pipeline.training.portable import to_onnx
 
 
 class OpenVinoExporter(Exporter):

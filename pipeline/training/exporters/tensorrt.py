@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.errors import FramechainError, UsageError
+from pipeline.inference.portable import to_onnx
 from pipeline.training.exporters.exporter import Exporter, Order, Precision
 from pipeline.training.exporters.quantisation import by_onnxruntime
-from pipeline.training.portable import to_onnx
 
 _MOST = 16  # images a call
 _WORKSPACE = 4 << 30  # bytes

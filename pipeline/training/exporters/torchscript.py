@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.errors import UsageError
+from pipeline.inference.portable import example_input, module_of
 from pipeline.inference.torch import TorchModel
 from pipeline.training.exporters.exporter import Exporter, Order, Precision
-from pipeline.training.portable import example_input, module_of
 
 
 class TorchScriptExporter(Exporter):

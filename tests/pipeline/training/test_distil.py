@@ -22,7 +22,7 @@ COCO = ("person", "bicycle", "car")
 
 @pytest.fixture(scope="module")
 def teacher(data: Path) -> Detect:
-    stage = Detect(weights=data / "weights" / "nanodet_g.onnx", confidence=0.4, device="cpu")
+    stage = Detect(runtime="native", weights=data / "weights" / "nanodet_g.onnx", confidence=0.4, device="cpu")
     stage.open()
     return stage
 
@@ -133,7 +133,7 @@ def test_the_command_gives_a_student_that_runs(data: Path, frames: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "labelled 3 of 6 frames" in done.stderr
     assert "best of 1 epochs" in done.stderr
-    with Detect(weights=tmp_path / "run" / "best.onnx", device="cpu") as student:
+    with Detect(runtime="native", weights=tmp_path / "run" / "best.onnx", device="cpu") as student:
         assert student.names == ("person",)
     absent = framechain("train", "distil", "absent.mp4", "--teacher", teacher, *flags, cwd=tmp_path)
     assert "absent.mp4" in complaint(absent, 2)

@@ -78,7 +78,7 @@ def test_a_run_leaves_a_detector_that_runs_and_all_that_was_measured(data: Path,
     image = cv2.imread(str(data / "images" / "0.png"))
     found = []
     for weights in (trained.best, trained.exported):
-        with Detect(weights=weights, confidence=0.001, device="cpu") as stage:
+        with Detect(runtime="native", weights=weights, confidence=0.001, device="cpu") as stage:
             frame = Frame(np.asarray(image, np.uint8))
             stage.process([frame])
             assert stage.names == ("0", "1")
@@ -120,7 +120,7 @@ def test_an_interrupted_run_goes_on_where_it_was(model: str, data: Path, tmp_pat
     trained = train(data, tmp_path / "run", resume=True, **options)
     assert [row["epoch"] for row in rows(tmp_path / "run")] == ["1", "2", "3"]
     assert trained.epochs == 3
-    with Detect(weights=trained.exported, device="cpu"):
+    with Detect(runtime="native", weights=trained.exported, device="cpu"):
         pass
     with pytest.raises(UsageError, match=r"has batch = 4, not 2"):
         train(data, tmp_path / "run", resume=True, **options, batch=2)
@@ -171,7 +171,7 @@ def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "rank=0/2" in (tmp_path / "run" / "library.log").read_text()
     assert len(rows(tmp_path / "run")) == 1
-    with Detect(weights=tmp_path / "run" / "best.onnx", device="cpu"):
+    with Detect(runtime="native", weights=tmp_path / "run" / "best.onnx", device="cpu"):
         pass
 
 

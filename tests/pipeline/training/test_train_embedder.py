@@ -63,7 +63,7 @@ def test_a_run_leaves_settings_figures_curves_and_a_network_for_the_chain(people
     network.load_state_dict(weights(folder / "best.pt"))
     data = read_identities([str(people)])
     expected = vectors(network, data, "cpu")
-    stage = Embed(weights=folder / "embedder.onnx")
+    stage = Embed(runtime="native", weights=folder / "embedder.onnx")
     for row in (0, 9, 17):
         frame = Frame(np.ascontiguousarray(data.boxes()[row]))
         frame.detections = Detections(

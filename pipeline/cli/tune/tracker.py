@@ -1,4 +1,4 @@
-"""`framechain tune`: search the options of a tracker that suit one's own scenes."""
+"""`framechain tune tracker`: search the options of a tracker that suit one's own scenes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _TOLD = 5  # options whose importance is told
 Pair = tuple["Figures", "Figures"]
 
 
-def tune(
+def tune_tracker(
     data: Data,
     out: Annotated[Path, typer.Option(help="configuration to write, for framechain run --config")],
     report: Annotated[

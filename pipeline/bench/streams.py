@@ -1,0 +1,191 @@
+"""How many cameras of a given rate this machine holds: in time, and without losing a frame."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import PrivateAttr
+
+from pipeline.bench.chain import scratch_outputs
+from pipeline.config import Chain
+from pipeline.errors import UsageError
+from pipeline.frame import Frame
+from pipeline.metrics import Snapshot
+from pipeline.source import Source, SourceInfo, create_source
+from pipeline.usage import Usage, UsageMeter
+
+_ENOUGH = 0.99  # of the frames that the cameras show must have come through
+_OVERRUN = 1.0  # seconds beyond the video's own that a run may take: the first frames wait for compilers
+
+
+class Camera(Source):
+    """A video as a camera would give it: live, at its rate by the clock, from the start again when it ends."""
+
+    name = "camera"
+    fps: float
+
+    _source: Source = PrivateAttr()
+    _start: float = PrivateAttr(0.0)
+    _count: int = PrivateAttr(0)
+
+    @classmethod
+    def matches(cls, uri: str) -> bool:
+        """Never asked for by uri."""
+        return False
+
+    def open(self) -> SourceInfo:
+        """Open the video."""
+        self._source = create_source(self.uri)
+        info = self._source.open()
+        self._start, self._count = time.perf_counter(), 0
+        return SourceInfo(self.id or info.id, info.uri, info.width, info.height, self.fps, None, live=True)
+
+    def read(self) -> Frame | None:
+        """The next frame, as soon as it is due."""
+        if self.max_frames is not None and self._count >= self.max_frames:
+            return None
+        frame = self._source.read()
+        if frame is None:
+            self._source.close()
+            self._source.open()
+            frame = self._source.read()
+            if frame is None:
+                return None
+        if not self._count:
+            self._start = time.perf_counter()
+        due = self._count / self.fps
+        time.sleep(max(0.0, self._start + due - time.perf_counter()))
+        frame.index, frame.timestamp, frame.captured_at = self._count, due, time.time()
+        self._count += 1
+        return frame
+
+    def close(self) -> None:
+        """Close the video."""
+        self._source.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """So many cameras at once.
+
+    Attributes:
+        streams, rate: how many, and frames a second of each.
+        fps: of all together through the chain.
+        lost: frames that were not processed, by reason.
+        p50, p99: seconds from decoding to the last sink.
+        utilisation: share of the cores' time.
+        held: whether the machine holds them.
+        reason: what was too much, if it does not.
+    """
+
+    streams: int
+    rate: float
+    fps: float
+    lost: dict[str, int]
+    p50: float
+    p99: float
+    utilisation: float
+    held: bool
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, ready for JSON."""
+        return asdict(self)
+
+
+def hold(make_chain: Callable[[], Chain], streams: int, rate: float | None, latency: float, seconds: float) -> Load:
+    """Run a chain on so many copies of its first source, each a camera.
+
+    Args:
+        rate: frames a second of each; None: as many as the video says.
+        latency: seconds that 99 of 100 frames must be within.
+        seconds: how long.
+
+    Raises:
+        UsageError: the source has no rate.
+    """
+    with scratch_outputs(make_chain()) as chain:
+        uri = chain.sources[0].uri
+        rate = rate or _rate_of(uri)
+        frames = max(2, round(seconds * rate))
+        chain.sources = [Camera(uri=uri, id=f"camera{n + 1}", fps=rate, max_frames=frames) for n in range(streams)]
+        pipeline = chain.pipeline()
+        pipeline.start()
+        with UsageMeter() as meter:
+            snapshot = pipeline.wait()
+    return _judged(snapshot, meter.usage, streams, rate, frames, latency)
+
+
+def most(
+    make_chain: Callable[[], Chain],
+    rate: float | None,
+    latency: float,
+    seconds: float,
+    limit: int = 1024,
+    told: Callable[[Load], None] = lambda _: None,
+) -> list[Load]:
+    """Twice as many cameras each time until they are too many, then halfway between; all that was tried."""
+    tried: list[Load] = []
+
+    def holds(streams: int) -> bool:
+        tried.append(hold(make_chain, streams, rate, latency, seconds))
+        told(tried[-1])
+        return tried[-1].held
+
+    held, failed = 0, limit + 1
+    streams = 1
+    while streams <= limit:
+        if not holds(streams):
+            failed = streams
+            break
+        held, streams = streams, 2 * streams
+    while failed - held > 1 and held < limit:
+        streams = (held + failed) // 2
+        if holds(streams):
+            held = streams
+        else:
+            failed = streams
+    return tried
+
+
+def _rate_of(uri: str) -> float:
+    with create_source(uri) as source:
+        info = source.open()
+    if not info.fps:
+        raise UsageError(f"{info.uri} does not say how many frames a second it has; give --rate")
+    return info.fps
+
+
+def _judged(snapshot: Snapshot, usage: Usage, streams: int, rate: float, frames: int, latency: float) -> Load:
+    lost: dict[str, int] = {}
+    for source in snapshot.sources:
+        for reason, count in source.dropped.items():
+            if count:
+                lost[reason] = lost.get(reason, 0) + count
+    shown = snapshot.frames / (streams * frames)
+    late = snapshot.elapsed > frames / rate + latency + _OVERRUN
+    reasons = []
+    if shown < _ENOUGH:
+        told = ", ".join(f"{reason} {count}" for reason, count in sorted(lost.items()))
+        reasons.append(f"{1 - shown:.1%} of the frames were lost ({told})")
+    if snapshot.latency.p99 > latency:
+        reasons.append(f"p99 latency {1000 * snapshot.latency.p99:.0f} ms")
+    if late and not reasons:
+        reasons.append(f"{frames / rate:.1f} s of video took {snapshot.elapsed:.1f} s: decoding does not keep up")
+    unaccounted = sum(one.captured - one.finished - sum(one.dropped.values()) for one in snapshot.sources)
+    if unaccounted:
+        reasons.append(f"{unaccounted} frames are unaccounted for")
+    return Load(
+        streams=streams,
+        rate=rate,
+        fps=snapshot.fps,
+        lost=lost,
+        p50=snapshot.latency.p50,
+        p99=snapshot.latency.p99,
+        utilisation=usage.utilisation,
+        held=not reasons,
+        reason="; ".join(reasons),
+    )
