@@ -75,8 +75,8 @@ def eval_detector(
     from pipeline.training.evaluate_detector import LEAST_SCORE, MOST, evaluate
     from pipeline.training.plots import bars
 
-    charts.check(plot)
     check_reports({"--json": as_json, "--plot": plot}, [data, *(weights or [])])
+    charts.check(plot)
     kinds = tuple(CORRUPTIONS) if corruptions == "all" else _words(corruptions)
     for kind in kinds:
         if kind not in CORRUPTIONS:

@@ -46,8 +46,8 @@ def eval_embedder(
     from pipeline.training.identities import read_identities
     from pipeline.training.plots import bars
 
-    charts.check(plot)
     check_reports({"--json": as_json, "--plot": plot}, [*data, *(weights or [])])
+    charts.check(plot)
     crops = read_identities(data, crops=most)
     found: dict[str, dict[str, Retrieval]] = {}
     for name in weights or [EMBEDDER]:

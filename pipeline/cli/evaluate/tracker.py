@@ -52,8 +52,8 @@ def eval_tracker(
     from trackers.evaluate import evaluate
     from trackers.tracker import DEFAULT
 
-    charts.check(plot)
     check_reports({"--json": as_json, "--plot": plot}, [*files_of(data), *filter(None, (weights, embedder))])
+    charts.check(plot)
     made = {}
     with told_in_a_line():
         for text in tracker or [DEFAULT]:
