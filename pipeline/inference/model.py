@@ -145,6 +145,10 @@ class Model(ABC):
             parts.append([out[: len(part)] for out in self._infer(full)])
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
+    def output_shapes(self, height: int, width: int) -> list[tuple[int, ...]]:
+        """Shapes of all outputs for one image of that size, found by computing an empty one."""
+        return [out.shape for out in self.run(np.zeros((1, 3, height, width), np.float32))]
+
     @abstractmethod
     def _infer(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """All outputs for a batch of just the size that the network takes."""

@@ -235,7 +235,7 @@ class Detector:
         """Run the network once on nothing, and see what comes out."""
         weights, (height, width) = self._options.weights, self.size
         try:
-            shapes = [out.shape for out in self.model.run(np.zeros((1, 3, height, width), np.float32))]
+            shapes = self.model.output_shapes(height, width)
         except Exception as error:
             raise UsageError(
                 f"{weights} does not detect: it fails on an empty image of {width}×{height} pixels "

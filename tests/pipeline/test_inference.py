@@ -15,10 +15,12 @@ import pytest
 from networks import averages
 from numpy.typing import NDArray
 
+from pipeline import models
 from pipeline.errors import MissingExtra, UsageError
 from pipeline.inference.library import LibraryModel
 from pipeline.inference.metadata import Metadata
 from pipeline.inference.model import Model, load, runtimes
+from pipeline.models import EMBEDDER
 
 torch_loader = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 
@@ -77,6 +79,17 @@ def test_results_stay_after_the_next_run_and_from_thread_to_thread(kind: str, tm
         results = list(pool.map(model.run, batches))
     for batch, (means,) in zip(batches, results, strict=True):
         np.testing.assert_allclose(means, batch.mean((2, 3)), rtol=1e-5)
+
+
+def test_in_openvino_a_crop_s_vector_does_not_depend_on_its_company() -> None:
+    runtime = runtimes.load("openvino")
+    model = runtime.load(models.resolve(EMBEDDER), "cpu", runtime.precisions("cpu")[-1])
+    crops = images(5, 256, 128)
+    alone = np.concatenate([model.run(crops[n : n + 1])[0] for n in range(len(crops))])
+    with ThreadPoolExecutor(3) as pool:
+        for (vectors,) in pool.map(model.run, [crops, crops[:3], crops[:2], crops] * 2):
+            np.testing.assert_array_equal(vectors, alone[: len(vectors)])
+    model.close()
 
 
 @pytest.mark.parametrize("kind", ["onnxruntime", "openvino"])
