@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.component import Component
 from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
-from pipeline.output import PLACEHOLDER, check_outputs
+from pipeline.output import PLACEHOLDER, check_outputs, file_safe, made_from
+from pipeline.parts import PART
 from pipeline.sink import Sink, sinks
 from pipeline.source import Source, source_for, sources
 from pipeline.stage import Stage, check_chain, stages
@@ -329,5 +330,22 @@ def _check_outputs(chain: Chain, reports: Mapping[str, Path | None], config: Pat
     if config is not None:
         inputs[config] = f"the configuration {config}"
     written = [(f"sink '{sink.name}'", getattr(sink, "path", None)) for sink in chain.sinks]
+    for sink in chain.sinks:
+        if (path := getattr(sink, "path", None)) is not None:
+            _check_made(sink, Path(path), chain.sources, inputs)
     written += reports.items()
     check_outputs(written, inputs)
+
+
+def _check_made(sink: Sink, path: Path, sources: Sequence[Source], inputs: Mapping[Path, str]) -> None:
+    """Refuse a path with placeholders from which the name of a file that is read would be made."""
+    if PLACEHOLDER not in str(path) and PART not in str(path) and getattr(sink, "rotate", None) is None:
+        return
+    if PART not in str(path) and getattr(sink, "rotate", None) is not None:
+        path = path.with_name(f"{path.stem}-{PART}{path.suffix}")
+    ids = {file_safe(source.id or Path(source.uri).stem) for source in sources}
+    for name in sorted(ids):
+        template = Path(str(path.expanduser().resolve()).replace(PLACEHOLDER, name))
+        for read, what in inputs.items():
+            if made_from(read.expanduser().resolve(), template):
+                raise UsageError(f"sink '{sink.name}' would overwrite {what}; give it another path")

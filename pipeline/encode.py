@@ -34,8 +34,8 @@ class Recording:
     """An MP4 file that frames are added to one by one.
 
     While it grows it is a fragmented MP4: should the process be killed, all but the last seconds play.
-    `finish` copies it, without encoding again, into a plain MP4 with its index in front (faststart), which
-    browsers start fastest and every player can seek in.
+    After `finish`, `put_index_in_front` copies it, without encoding again, into a plain MP4 with its index in front
+    (faststart), which browsers start fastest and every player can seek in.
 
     The first frame is shown at 0 s, whatever its timestamp. Odd sizes grow by one column or row, because 4:2:0
     colour needs even ones. Frames of another size than the first are fitted into it on black.
@@ -46,6 +46,11 @@ class Recording:
         fps: nominal frames a second; decides the duration of the last frame and the spacing of key frames.
         preset, crf: of x264. Other encoders, taken where there is no x264, get a bit rate that resembles crf 23.
 
+    Attributes:
+        path: the file.
+        size: bytes of the pictures that have left the encoder.
+        frames: how many were added. held: once it is finished, how many of them are in the file.
+
     Raises:
         FramechainError: the file cannot be written, or there is no encoder.
     """
@@ -54,7 +59,8 @@ class Recording:
         import av
         from av.video.reformatter import Interpolation
 
-        self._path = path.resolve()
+        self.path = path.resolve()
+        self.size = self.frames = self.held = 0
         self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         self._start: float | None = None
         self._last = -1
@@ -64,7 +70,7 @@ class Recording:
         codec = _encoder()
         try:
             self._file: Any = av.open(
-                f"file:{self._path}",
+                f"file:{self.path}",
                 "w",
                 format="mp4",
                 options={
@@ -115,10 +121,11 @@ class Recording:
             format="yuv420p", dst_colorspace=self._matrix, dst_color_range="MPEG", interpolation=self._rounding
         )
         frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
+        self.frames += 1
         self._write(frame)
 
     def finish(self) -> None:
-        """Complete the file. After a failed `add`, leave of it what is whole.
+        """Complete the file, as the fragmented MP4 it is. After a failed `add`, leave of it what is whole, if anything.
 
         Raises:
             FramechainError: the last frames cannot be written; all before plays.
@@ -130,12 +137,12 @@ class Recording:
         except OSError as error:
             if not self._broken:
                 self._broken = True
-                raise cannot_write(self._path, error) from error
+                raise cannot_write(self.path, error) from error
         finally:
-            if self._broken and self._path.is_file():
-                _keep_whole_fragments(self._path)
-        if not self._broken:
-            self._put_index_in_front()
+            if self._broken:
+                self.held = _keep_whole_fragments(self.path)
+            else:
+                self.held = self.frames
 
     def _write(self, frame: Any) -> None:
         try:
@@ -144,12 +151,13 @@ class Recording:
                 packet.duration = self._span
                 self._first_decoded = min(self._first_decoded, packet.dts)
                 self._last_decoded = packet.dts
+                self.size += packet.size
             if packets and frame is None:
                 packets[-1].duration = self._last_step()
             self._file.mux(packets)
         except OSError as error:
             self._broken = True
-            raise cannot_write(self._path, error) from error
+            raise cannot_write(self.path, error) from error
 
     def _last_step(self) -> int:
         """Ticks from the last packet's decoding to the end.
@@ -159,13 +167,16 @@ class Recording:
         """
         return max(self._span, self._last + self._span - (self._last_decoded - self._first_decoded))
 
-    def _put_index_in_front(self) -> None:
+    def put_index_in_front(self) -> None:
+        """Make a plain MP4 of the finished file; where there is no room for a copy, it stays as it is."""
+        if self._broken:
+            return
         import av
 
-        partial = self._path.with_name(f".{self._path.name}.part")
+        partial = self.path.with_name(f".{self.path.name}.part")
         try:
             with (
-                av.open(f"file:{self._path}") as fragments,
+                av.open(f"file:{self.path}") as fragments,
                 av.open(f"file:{partial}", "w", format="mp4", options={"movflags": "faststart"}) as plain,
             ):
                 given = fragments.streams.video[0]
@@ -178,30 +189,54 @@ class Recording:
                         last = packet.dts == self._last_decoded
                         packet.duration = self._last_step() if last else self._span
                         plain.mux(packet)
-            partial.replace(self._path)
+            partial.replace(self.path)
         except (OSError, av.error.FFmpegError) as error:  # most likely there is no room for a second copy
             with suppress(OSError):
                 partial.unlink()
-            logger.warning("%s plays, but stays a fragmented MP4: %s", self._path, error.strerror)
+            logger.warning("%s plays, but stays a fragmented MP4: %s", self.path, error.strerror)
 
 
-def _keep_whole_fragments(path: Path) -> None:
+def _keep_whole_fragments(path: Path) -> int:
     """Cut what follows the last whole fragment of an MP4: some players refuse the rest for half a one.
 
-    A fragment is a box `moof` and a box `mdat`; each box begins with its size and type, four bytes each.
+    A fragment is a box `moof` and a box `mdat`; each box begins with its size and type, four bytes each. Where there
+    is no fragment, the file goes.
+
+    Returns:
+        how many frames are left.
     """
+    if not path.is_file():
+        return 0
+    frames = pending = whole = start = 0
     with path.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
-        start = whole = 0
         while start + 8 <= end:
             file.seek(start)
             size, kind = int.from_bytes(file.read(4), "big"), file.read(4)
-            start += size
-            if size < 8 or start > end:
+            if size < 8 or start + size > end:
                 break
-            if kind == b"mdat":
-                whole = start
+            if kind == b"moof":
+                pending = _samples(file.read(size - 8))
+            elif kind == b"mdat":
+                whole, frames = start + size, frames + pending
+            start += size
         file.truncate(whole)
+    if not frames:
+        path.unlink()
+    return frames
+
+
+def _samples(boxes: bytes) -> int:
+    """How many frames a box `moof` (or `traf` within it) tells of: each box `trun` holds flags, then their number."""
+    count = at = 0
+    while at + 8 <= len(boxes):
+        size, kind = int.from_bytes(boxes[at : at + 4], "big"), boxes[at + 4 : at + 8]
+        if kind == b"traf":
+            count += _samples(boxes[at + 8 : at + size])
+        elif kind == b"trun":
+            count += int.from_bytes(boxes[at + 12 : at + 16], "big")
+        at += max(size, 8)
+    return count
 
 
 def _encoder() -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from pipeline.channel import Aborted, Channel
 from pipeline.errors import FramechainError
@@ -210,7 +211,8 @@ class Pipeline:
             metrics = self.metrics.stage(stage.name, "stage", dispatch.workers)
             workers += Crew(stage, dispatch, inbox, outbox, metrics, self._control).threads()
         for sink, outlet in zip(self._sinks, outlets, strict=True):
-            metrics = self.metrics.stage(f"sink:{sink.name}", "sink")
+            pending = partial(getattr, sink, "pending")
+            metrics = self.metrics.stage(f"sink:{sink.name}", "sink", dropped=sink.dropped, pending=pending)
             writing = (sink, outlet, metrics, self._control)
             workers.append(threading.Thread(target=write_sink, args=writing, name=metrics.name, daemon=True))
         return readers, workers

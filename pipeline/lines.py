@@ -8,14 +8,17 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
+from typing_extensions import Self
 
 from pipeline.frame import Frame
-from pipeline.output import PLACEHOLDER, FileSink, cannot_write
+from pipeline.output import PLACEHOLDER, PartedSink, cannot_write
 from pipeline.source import SourceInfo
 
+_BLOCK = 1 << 16
 
-class LineSink(FileSink, ABC):
+
+class LineSink(PartedSink, ABC):
     """Writes `lines(frame)` for every frame, and `header` first.
 
     Nothing is buffered: a frame's lines are one write to the system, so a run that is killed, or a disk that is
@@ -23,9 +26,17 @@ class LineSink(FileSink, ABC):
     frame with ten tracks into JSON about 150.)
     """
 
+    append: bool = Field(False, description="add to a file that exists; half a line that a power cut left is cut off")
+
     header: ClassVar[str] = ""
 
     _files: dict[Path, _LineFile] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _appends_or_rotates(self) -> Self:
+        if self.append and self.rotate is not None:
+            raise ValueError("append is for one file, and rotate for many; leave one of them out")
+        return self
 
     @abstractmethod
     def lines(self, frame: Frame) -> str:
@@ -33,19 +44,25 @@ class LineSink(FileSink, ABC):
 
     def begin(self, source: SourceInfo) -> None:
         """Start the file of this source, or of all sources."""
-        path = self.claim(source.id)
-        if path not in self._files:
-            self._files[path] = _LineFile(path)
-            self._files[path].write(self.header)
+        super().begin(source)
+        if self._claimed[source.id] not in self._files:
+            self._start_part(source.id)
 
-    def write(self, frame: Frame) -> None:
-        """Add the frame's lines."""
-        self._files[self._claimed[frame.source]].write(self.lines(frame))
+    def record(self, frame: Frame) -> None:
+        """Add the frame's lines, to a new part if one is due."""
+        block = self.lines(frame).encode("utf-8", "replace")
+        path = self._claimed[frame.source]
+        file = self._files.get(path)
+        if file is not None and self.series(frame.source).due(frame.timestamp, file.size + len(block)) and file.used:
+            self._end_part(path, frame.source, frame.timestamp)
+            file = None
+        (file or self._start_part(frame.source, frame.timestamp)).write(block)
 
     def end(self, source: str) -> None:
         """Close the source's own file."""
-        if PLACEHOLDER in str(self.path):
-            self._files.pop(self._claimed[source]).close()
+        path = self._claimed[source]
+        if PLACEHOLDER in str(self.path) and path in self._files:
+            self._files.pop(path).close()
 
     def close(self) -> None:
         """Close all files."""
@@ -54,35 +71,82 @@ class LineSink(FileSink, ABC):
         self._files.clear()
         super().close()
 
+    def _start_part(self, source: str, timestamp: float | None = None) -> _LineFile:
+        file = _LineFile(self.next_part(source, timestamp), self.header.encode(), self.append)
+        self._files[self._claimed[source]] = file
+        return file
+
+    def _end_part(self, path: Path, source: str, timestamp: float) -> None:
+        file = self._files.pop(path)
+        file.close()
+        self.kept.add(file.path, self.series(source).clock(timestamp))
+
 
 class _LineFile:
     """A text file, UTF-8, that only ever holds whole blocks.
+
+    Args:
+        path: is overwritten, or with `append` added to. header: stands at its beginning.
+
+    Attributes:
+        size: bytes that it holds. used: whether this run wrote more than the header.
 
     Raises:
         FramechainError: it cannot be opened or written; half a block is taken back.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, header: bytes, append: bool) -> None:
+        self.path = path
+        self.size = 0
+        self.used = False
+        flags = os.O_RDWR | os.O_CREAT if append else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+            self._file = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
         except OSError as error:
             raise cannot_write(path, error) from error
         # a pipe or a terminal takes nothing back
         self._regular = stat.S_ISREG(os.fstat(self._file).st_mode)
-        self._size = 0
+        try:
+            if append and self._regular:
+                self.size = _end_of_last_line(self._file)
+                os.ftruncate(self._file, self.size)
+                os.lseek(self._file, self.size, os.SEEK_SET)
+            if not self.size:
+                self._write(header)
+        except BaseException:
+            os.close(self._file)
+            raise
 
-    def write(self, block: str) -> None:
-        data = memoryview(block.encode("utf-8", "replace"))
+    def write(self, block: bytes) -> None:
+        self._write(block)
+        self.used = self.used or bool(block)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _write(self, block: bytes) -> None:
+        data = memoryview(block)
         done = 0
         try:
             while done < len(data):
                 done += os.write(self._file, data[done:])
         except OSError as error:
             if self._regular:
-                os.ftruncate(self._file, self._size)
-            raise cannot_write(self._path, error) from error
-        self._size += done
+                os.ftruncate(self._file, self.size)
+                # the position is beyond the end now, and the next write would leave zeros between
+                os.lseek(self._file, self.size, os.SEEK_SET)
+            raise cannot_write(self.path, error) from error
+        self.size += done
 
-    def close(self) -> None:
-        os.close(self._file)
+
+def _end_of_last_line(file: int) -> int:
+    """Where the last whole line of a file ends; 0 if it holds none."""
+    end = os.lseek(file, 0, os.SEEK_END)
+    while end:
+        start = max(0, end - _BLOCK)
+        os.lseek(file, start, os.SEEK_SET)
+        block = os.read(file, end - start)
+        if (found := block.rfind(b"\n")) >= 0:
+            return start + found + 1
+        end = start
+    return 0

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -87,6 +87,8 @@ class StageSnapshot:
         service: duration of the call that carried a frame. waiting: time a frame waited in its queue.
         batch_mean, batch_max: frames a call.
         queue_now, queue_max: frames waiting for it now, and the most there ever were.
+        dropped: of a sink: frames that it took and that are not in its output, by reason.
+        pending: of a sink: frames that it keeps safe for a peer that has not had them yet.
     """
 
     name: str
@@ -103,6 +105,8 @@ class StageSnapshot:
     batch_max: int
     queue_now: int
     queue_max: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +159,22 @@ class Snapshot:
 
 
 class StageMetrics:
-    """Counters of one stage, sink or source. Any thread may write."""
+    """Counters of one stage, sink or source. Any thread may write.
 
-    def __init__(self, name: str, kind: Kind, workers: int) -> None:
+    Args:
+        dropped, pending: a sink's own live figures.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        workers: int,
+        dropped: Counter[str] | None = None,
+        pending: Callable[[], int] = int,
+    ) -> None:
         self.name, self.kind, self.workers = name, kind, workers
+        self._dropped, self._pending = Counter() if dropped is None else dropped, pending
         self._lock = threading.Lock()
         self._service = Histogram()
         self._waiting = Histogram()
@@ -201,6 +217,7 @@ class StageMetrics:
 
     def snapshot(self, elapsed: float) -> StageSnapshot:
         """The figures now, for a run that has lasted `elapsed` seconds."""
+        pending = self._pending()
         with self._lock:
             return StageSnapshot(
                 name=self.name,
@@ -217,6 +234,8 @@ class StageMetrics:
                 batch_max=self._batch_max,
                 queue_now=self._queue_now,
                 queue_max=self._queue_max,
+                dropped=dict(self._dropped),
+                pending=pending,
             )
 
 
@@ -241,11 +260,18 @@ class Metrics:
         self._ended: float | None = None
         self._frames = 0
 
-    def stage(self, name: str, kind: Kind, workers: int = 1) -> StageMetrics:
-        """Counters for one more part; a name that is taken gets a number."""
+    def stage(
+        self,
+        name: str,
+        kind: Kind,
+        workers: int = 1,
+        dropped: Counter[str] | None = None,
+        pending: Callable[[], int] = int,
+    ) -> StageMetrics:
+        """Counters for one more part; a name that is taken gets a number. See StageMetrics."""
         with self._lock:
             name = unique(name, {stage.name for stage in self._stages})
-            self._stages.append(StageMetrics(name, kind, workers))
+            self._stages.append(StageMetrics(name, kind, workers, dropped, pending))
             return self._stages[-1]
 
     def source(self, source: str, unread: Counter[str]) -> None:

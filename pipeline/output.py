@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, PrivateAttr
 
+from pipeline.address import local_path
+from pipeline.disk_full import FULL, DiskFull, Pause
 from pipeline.errors import FramechainError, UsageError
+from pipeline.frame import Frame
+from pipeline.parts import PART, Kept, Rotation, Series
 from pipeline.sink import Sink
+from pipeline.source import SourceInfo
 
 PLACEHOLDER = "{source}"
 
@@ -21,12 +27,18 @@ class FileSink(Sink, ABC):
     """A sink that writes files. `{source}` in its path stands for the id of the source, made safe for a file name.
 
     Missing directories are made. A file that exists is overwritten once the first source begins, not before:
-    a run that cannot start leaves the old results alone.
+    a run that cannot start leaves the old results alone. A file whose name was made from `{source}` or `{part}` is
+    never outside the folder that the path names.
     """
 
     path: Path = Field(description="file to write; {source} in it is replaced by the source's id")
+    on_full: Literal["auto", "fail", "pause"] = Field(
+        "auto", description="on a full disk: fail, or pause and count frames until there is room; auto: pause if live"
+    )
 
     _claimed: dict[str, Path] = PrivateAttr(default_factory=dict)
+    _live: bool = PrivateAttr(False)
+    _pause: Pause | None = PrivateAttr(None)
 
     def open(self) -> None:
         """Make the directory and check that the file can be written.
@@ -36,12 +48,59 @@ class FileSink(Sink, ABC):
         """
         check_writable(self.path)
 
+    def begin(self, source: SourceInfo) -> None:
+        """Take note of where the source's frames go, and whether they can wait.
+
+        Raises:
+            UsageError, FramechainError: as `claim`; or the source itself would be overwritten.
+        """
+        path, given = self.claim(source.id), local_path(source.uri)
+        if given is not None and path.exists() and given.exists() and path.samefile(given):
+            self._claimed.pop(source.id)
+            raise UsageError(f"sink '{self.name}' would overwrite the source {given}; give it another path")
+        self._live = self._live or source.live
+
+    def write(self, frame: Frame) -> None:
+        """Record one frame; where there is no room for it, leave it out and count it, or fail."""
+        if self.pause.holds():
+            self.dropped["disk full"] += 1
+            return
+        try:
+            self.record(frame)
+        except DiskFull as error:
+            if not self.pauses:
+                raise
+            self.dropped["disk full"] += error.frames
+            self.pause.begin(self._claimed[frame.source], error.frames)
+        else:
+            self.pause.end()
+
+    @abstractmethod
+    def record(self, frame: Frame) -> None:
+        """Write one frame.
+
+        Raises:
+            DiskFull: there is no room; what is written stays valid, and more can be recorded later.
+        """
+
+    @property
+    def pauses(self) -> bool:
+        """Whether it waits for room on a full disk, instead of failing."""
+        return self.on_full == "pause" or (self.on_full == "auto" and self._live)
+
+    @property
+    def pause(self) -> Pause:
+        """Whether it is waiting now."""
+        if self._pause is None:
+            self._pause = Pause(f"sink '{self.name}'")
+        return self._pause
+
     def claim(self, source: str) -> Path:
         """The file for a source: its own where the path holds `{source}`, else the one for all.
 
         Raises:
             UsageError: the sink needs a file for each source, and the path gives only one.
-            FramechainError: the directory cannot be made.
+            FramechainError: the directory cannot be made, or a link leads out of it.
         """
         if PLACEHOLDER not in str(self.path):
             if self.per_source and self._claimed.keys() - {source}:
@@ -55,16 +114,58 @@ class FileSink(Sink, ABC):
             path, n = _filled(self.path, name), 2
             while path in taken:  # "a/b" and "a_b" are one name when made safe
                 path, n = _filled(self.path, f"{name}-{n}"), n + 1
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise cannot_write(path, error) from error
+            make_inside(path, self.path)
         self._claimed[source] = path
         return path
 
     def close(self) -> None:
         """Forget which source writes where."""
         self._claimed.clear()
+        self._live, self._pause = False, None
+
+
+class PartedSink(FileSink, ABC):
+    """A sink whose files can go on in new parts: by time, by size, or after a full disk."""
+
+    rotate: Rotation | None = Field(
+        None,
+        description="begin a new file by {seconds: 3600} or {bytes: 1000000000}, or both; {keep_seconds: } and "
+        "{keep_bytes: } delete the oldest parts of the run; {part} in the path is a time (live) or a number",
+    )
+
+    _series: dict[Path, Series] = PrivateAttr(default_factory=dict)
+    _kept: Kept | None = PrivateAttr(None)
+
+    def series(self, source: str) -> Series:
+        """The parts that a source's frames go into."""
+        path = self._claimed[source]
+        if path not in self._series:
+            self._series[path] = Series(path, self.rotate, self._live)
+        return self._series[path]
+
+    def next_part(self, source: str, timestamp: float | None = None) -> Path:
+        """The file of a source's next part, which begins with the frame of that timestamp.
+
+        Raises:
+            FramechainError: the directory cannot be made, or a link leads out of it.
+        """
+        path = self.series(source).next(timestamp)
+        if path != self._claimed[source]:
+            make_inside(path, self.path)
+        return path
+
+    @property
+    def kept(self) -> Kept:
+        """The finished parts."""
+        if self._kept is None:
+            self._kept = Kept(self.rotate)
+        return self._kept
+
+    def close(self) -> None:
+        """Forget all parts."""
+        self._series.clear()
+        self._kept = None
+        super().close()
 
 
 def file_safe(source: str) -> str:
@@ -75,7 +176,8 @@ def file_safe(source: str) -> str:
     >>> file_safe("../../etc")
     'etc'
     """
-    return re.sub(r"[^\w.-]+", "_", source).strip("._-")[:100] or "source"
+    safe = re.sub(r"[^\w.-]+", "_", source).strip("._-").encode()[:100]  # file systems limit bytes, most to 255
+    return safe.decode(errors="ignore").rstrip("._-") or "source"
 
 
 def check_writable(path: Path) -> None:
@@ -84,11 +186,9 @@ def check_writable(path: Path) -> None:
     Raises:
         UsageError: it cannot be written; says why and what to do.
     """
-    templated = PLACEHOLDER in str(path)
+    templated = PLACEHOLDER in str(path) or PART in str(path)
     path = path.expanduser()
-    folder = path.parent
-    while PLACEHOLDER in str(folder):
-        folder = folder.parent
+    folder = _fixed_folder(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if templated or not path.exists():
@@ -100,6 +200,28 @@ def check_writable(path: Path) -> None:
         raise UsageError(
             f"cannot write {path}: {error.strerror}; give a path in a directory that you can write"
         ) from error
+
+
+def make_inside(path: Path, template: Path) -> None:
+    """Make the directory of a file whose name was made from `template`, and see that it is where that says.
+
+    Raises:
+        FramechainError: it cannot be made; or a symbolic link leads elsewhere, where somebody else's files may be.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        within, really = _fixed_folder(template.expanduser()).resolve(), path.resolve()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    if not really.is_relative_to(within):
+        raise FramechainError(f"cannot write {path}: a link leads out of {within}; remove the link")
+
+
+def made_from(path: Path, template: Path) -> bool:
+    """Whether `path` may be a file that a sink makes from `template`; both resolved."""
+    words = re.split(f"({re.escape(PLACEHOLDER)}|{re.escape(PART)})", str(template))
+    kinds = {PLACEHOLDER: r"[\w.-]+", PART: r"[\dTZ.]+"}
+    return re.fullmatch("".join(kinds.get(word, re.escape(word)) for word in words), str(path)) is not None
 
 
 def check_outputs(written: Iterable[tuple[str, Path | None]], read: Mapping[Path, str]) -> None:
@@ -165,9 +287,16 @@ def replace_bytes(path: Path, data: bytes) -> None:
 
 def cannot_write(path: Path, error: OSError) -> FramechainError:
     """A write failed in the middle of a run; what was written before it stays valid."""
-    return FramechainError(
-        f"cannot write {path}: {error.strerror}; what it holds so far is valid, make room or write elsewhere"
-    )
+    kind = DiskFull if error.errno in FULL else FramechainError
+    return kind(f"cannot write {path}: {error.strerror}; what it holds so far is valid, make room or write elsewhere")
+
+
+def _fixed_folder(path: Path) -> Path:
+    """The innermost folder of a path that no placeholder is in."""
+    folder = path.parent
+    while PLACEHOLDER in str(folder) or PART in str(folder):
+        folder = folder.parent
+    return folder
 
 
 def _filled(path: Path, name: str) -> Path:

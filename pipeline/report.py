@@ -13,7 +13,16 @@ from pipeline.metrics import Percentiles, Snapshot, SourceSnapshot, StageSnapsho
 
 def tables(snapshot: Snapshot) -> Group:
     """What a person wants to know at the end of a run, for a rich console."""
-    return Group(_stage_table(snapshot), "", _source_table(snapshot.sources), _summary(snapshot))
+    outputs = [Line(line) for stage in snapshot.stages if (line := _not_out(stage))]
+    return Group(_stage_table(snapshot), "", _source_table(snapshot.sources), *outputs, _summary(snapshot))
+
+
+def _not_out(sink: StageSnapshot) -> str:
+    """What did not get out of a sink, in words; empty where all did."""
+    lost = ", ".join(f"{reason} {count:,}" for reason, count in sorted(sink.dropped.items()) if count)
+    parts = [f"{sum(sink.dropped.values()):,} frames are not in its output ({lost})"] if lost else []
+    parts += [f"{sink.pending:,} wait for the next run"] if sink.pending else []
+    return f"{sink.name}: {', '.join(parts)}" if parts else ""
 
 
 def _stage_table(snapshot: Snapshot) -> Table:
@@ -112,6 +121,14 @@ def _exposition(snapshot: Snapshot) -> Iterator[str]:
     yield from family("stage_failures_total", "counter", "Frames a stage failed on.", each("failed"))
     yield from family("stage_busy_ratio", "gauge", "Share of the run a stage worked.", each("busy"))
     yield from family("stage_queue_frames", "gauge", "Frames waiting for a stage.", each("queue_now"))
+    lost = [
+        (_labels(sink=stage.name, reason=reason), float(count))
+        for stage in stages
+        for reason, count in stage.dropped.items()
+    ]
+    yield from family("sink_dropped_total", "counter", "Frames a sink took that are not in its output.", lost)
+    pending = [(_labels(sink=stage.name), float(stage.pending)) for stage in stages if stage.kind == "sink"]
+    yield from family("sink_pending_frames", "gauge", "Frames that wait for a sink's peer.", pending)
     for name, help_text in (("service", "Duration of the call that carried a frame."), ("waiting", "Time in queue.")):
         samples = [sample for stage in stages for sample in _stage_quantiles(stage, name)]
         yield from family(f"stage_{name}_seconds", "gauge", help_text, samples)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import ClassVar
+
+from pydantic import PrivateAttr
 
 from pipeline.component import Component
 from pipeline.frame import Frame
@@ -27,6 +30,18 @@ class Sink(Component, ABC):
 
     per_source: ClassVar[bool] = False
     """True where each source needs a file of its own: `{source}` in the path is then replaced by the source's id."""
+
+    _dropped: Counter[str] = PrivateAttr(default_factory=Counter)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Frames that it took and that are not in its output, by reason: "disk full", "refused" ..."""
+        return self._dropped
+
+    @property
+    def pending(self) -> int:
+        """Frames that it took, and keeps safe, and that have not reached their peer yet."""
+        return 0
 
     def open(self) -> None:
         """Check that the output can be written, before any model is loaded.

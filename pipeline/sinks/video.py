@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
+from pipeline.disk_full import DiskFull
 from pipeline.encode import Recording
 from pipeline.frame import Frame
-from pipeline.output import FileSink
+from pipeline.output import PartedSink
+from pipeline.parts import Kept
 from pipeline.source import SourceInfo
 
 # For sources that do not tell their rate. It only spaces key frames and gives the last frame its duration.
 _DEFAULT_FPS = 25.0
 
+# Finished parts that may wait for their index; a disk that is slower than that holds up the frames.
+_UNINDEXED = 64
 
-class Video(FileSink):
+
+class Video(PartedSink):
     """H.264 in MP4 with the timing of the source. Holds `frame.canvas`, or the bare image where nothing drew one."""
 
     name = "video"
@@ -30,6 +37,8 @@ class Video(FileSink):
 
     _rates: dict[str, float] = PrivateAttr(default_factory=dict)
     _recordings: dict[str, Recording] = PrivateAttr(default_factory=dict)
+    _indexer: ThreadPoolExecutor | None = PrivateAttr(None)
+    _unindexed: deque[Future[None]] = PrivateAttr(default_factory=deque)
 
     @field_validator("path")
     @classmethod
@@ -40,29 +49,74 @@ class Video(FileSink):
 
     def begin(self, source: SourceInfo) -> None:
         """Take note of the rate. An old file goes now, so that what is there is this run's."""
-        self.claim(source.id).unlink(missing_ok=True)
+        super().begin(source)
+        self._claimed[source.id].unlink(missing_ok=True)
         self._rates[source.id] = source.fps or _DEFAULT_FPS
 
-    def write(self, frame: Frame) -> None:
-        """Encode one frame."""
+    def record(self, frame: Frame) -> None:
+        """Encode one frame, into a new part if one is due: a part begins with a key frame and plays by itself."""
         image = frame.image if frame.canvas is None else frame.canvas
         recording = self._recordings.get(frame.source)
+        if recording is not None and self.series(frame.source).due(frame.timestamp, recording.size):
+            self._end_part(frame.source, frame.timestamp)
+            recording = None
         if recording is None:
             height, width = image.shape[:2]
-            path, fps = self.claim(frame.source), self._rates[frame.source]
+            path, fps = self.next_part(frame.source, frame.timestamp), self._rates[frame.source]
             recording = Recording(path, (width, height), fps, self.preset, self.crf)
             self._recordings[frame.source] = recording
-        recording.add(image, frame.timestamp)
+        try:
+            recording.add(image, frame.timestamp)
+        except DiskFull as error:
+            if self.pauses:  # it ends here, and goes on in a part of its own
+                del self._recordings[frame.source]
+                recording.finish()
+                error.frames = recording.frames - recording.held
+            raise
 
     def end(self, source: str) -> None:
         """Complete the source's file. A source that gave no frame has none."""
         if recording := self._recordings.pop(source, None):
-            recording.finish()
+            self._finish(recording)
+            recording.put_index_in_front()
 
     def close(self) -> None:
         """Complete all files."""
         with ExitStack() as each:  # one that cannot be completed does not keep the others from it
             each.callback(super().close)
             each.callback(self._rates.clear)
-            while self._recordings:
-                each.callback(self._recordings.popitem()[1].finish)
+            each.callback(self._stop_indexing)
+            for source in list(self._recordings):
+                each.callback(self.end, source)
+
+    def _finish(self, recording: Recording) -> None:
+        try:
+            recording.finish()
+        except DiskFull:
+            if not self.pauses:
+                raise
+            lost = recording.frames - recording.held
+            self.dropped["disk full"] += lost
+            self.pause.begin(recording.path, lost)
+
+    def _end_part(self, source: str, timestamp: float) -> None:
+        """Complete a part, its index in the background: copying an hour of 4 Mbit/s takes seconds."""
+        recording = self._recordings.pop(source)
+        self._finish(recording)
+        if self._indexer is None:
+            self._indexer = ThreadPoolExecutor(1, "index")
+        while len(self._unindexed) >= _UNINDEXED or (self._unindexed and self._unindexed[0].done()):
+            self._unindexed.popleft().result()
+        ended = self.series(source).clock(timestamp)
+        self._unindexed.append(self._indexer.submit(_index, recording, self.kept, ended))
+
+    def _stop_indexing(self) -> None:
+        if self._indexer is not None:
+            self._indexer.shutdown()
+            self._indexer = None
+        self._unindexed.clear()
+
+
+def _index(recording: Recording, kept: Kept, ended: float) -> None:
+    recording.put_index_in_front()
+    kept.add(recording.path, ended)

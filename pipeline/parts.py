@@ -1,0 +1,132 @@
+"""Parts: one output in several files, one after another, the oldest deleted where that is asked for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+logger = logging.getLogger("framechain")
+
+PART = "{part}"
+
+
+class Rotation(BaseModel):
+    """When an output goes on in a new file, and how many of the old ones are kept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: float | None = Field(None, gt=0, description="length of a part")
+    bytes: int | None = Field(None, gt=0, description="size of a part")
+    keep_seconds: float | None = Field(None, gt=0, description="parts that ended longer ago are deleted")
+    keep_bytes: int | None = Field(None, gt=0, description="so many bytes of finished parts are kept, the newest")
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}: {value:g}" for name, value in self if value is not None)
+
+
+class Series:
+    """The parts of one output: their names, and when the next one is due.
+
+    Parts of files are numbered and cut by media time, so that two runs give the same ones. Parts of live
+    sources have the time (UTC) at which they were begun for a name, which is never one that exists, and are cut by
+    the clock. Either way their names sort in the order of time.
+
+    Args:
+        path: of the output. `{part}` in it stands for what tells the parts apart; where it is not there, it is put
+            before the suffix of all parts (without rotation: of all but the first).
+        rotation: when to begin a new part; None: only when asked.
+        live: whether its frames come from a live source.
+    """
+
+    def __init__(self, path: Path, rotation: Rotation | None, live: bool) -> None:
+        self._path, self._rotation, self._live = path, rotation or Rotation(), live
+        self._plain = rotation is None and PART not in str(path)
+        self._number = 0
+        self._begun: float | None = None
+        self._stamp = 0
+
+    def due(self, timestamp: float, size: int) -> bool:
+        """Whether the next frame, of `timestamp` in seconds, belongs into a new part.
+
+        Args:
+            size: bytes that the part would have with the frame.
+        """
+        now = self.clock(timestamp)
+        if self._begun is None:
+            self._begun = now
+            return False
+        long = self._rotation.seconds is not None and now - self._begun >= self._rotation.seconds
+        return long or (self._rotation.bytes is not None and size > self._rotation.bytes)
+
+    def clock(self, timestamp: float) -> float:
+        """What the length of parts is measured by: media time, or for live sources a clock that is never set."""
+        return time.monotonic() if self._live else timestamp
+
+    def next(self, timestamp: float | None = None) -> Path:
+        """The file of the next part, which begins with the frame of that timestamp."""
+        self._number += 1
+        self._begun = None if timestamp is None else self.clock(timestamp)
+        if self._plain and self._number == 1:
+            return self._path
+        if not self._live:
+            return self._named(f"{self._number:06d}")
+        # a clock that is set back, or parts of less than a millisecond, must not mix up the order
+        self._stamp = max(self._stamp + 1, round(time.time() * 1000))
+        while (path := self._named(_utc(self._stamp))).exists():
+            self._stamp += 1
+        return path
+
+    def _named(self, part: str) -> Path:
+        if PART in str(self._path):
+            return Path(str(self._path).replace(PART, part))
+        return self._path.with_name(f"{self._path.stem}-{part}{self._path.suffix}")
+
+
+class Kept:
+    """The finished parts of this run, the oldest of which are deleted when there are too many.
+
+    Nothing is deleted that this run did not make. One thread uses it at a time.
+    """
+
+    def __init__(self, rotation: Rotation | None) -> None:
+        rotation = rotation or Rotation()
+        self._seconds, self._bytes = rotation.keep_seconds, rotation.keep_bytes
+        self._parts: deque[tuple[float, int, Path]] = deque()
+        self._size = 0
+
+    def add(self, path: Path, ended: float) -> None:
+        """A part is finished; delete those that are too old, or too much, now.
+
+        Args:
+            ended: when, on the clock of its series, seconds.
+        """
+        if self._seconds is None and self._bytes is None:
+            return
+        size = path.stat().st_size if path.exists() else 0
+        self._parts.append((ended, size, path))
+        self._size += size
+        while self._parts and (
+            (self._bytes is not None and self._size > self._bytes)
+            or (self._seconds is not None and ended - self._parts[0][0] > self._seconds)
+        ):
+            _, size, oldest = self._parts.popleft()
+            self._size -= size
+            try:
+                oldest.unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("cannot delete the old part %s: %s", oldest, error.strerror)
+
+
+def _utc(milliseconds: int) -> str:
+    """A time as part of a file name.
+
+    >>> _utc(1_700_000_000_123)
+    '20231114T221320.123Z'
+    """
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y%m%dT%H%M%S}.{rest:03d}Z"
