@@ -1,0 +1,299 @@
+"""SQLite: everything that was found, as tables to ask questions of."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr
+
+from pipeline.disk_full import DiskFull
+from pipeline.errors import FramechainError, UsageError
+from pipeline.frame import Frame
+from pipeline.output import PLACEHOLDER, FileSink
+from pipeline.source import SourceInfo
+from trackers.tracks import Tracks
+
+logger = logging.getLogger("framechain")
+
+# "fram", in the header of the file: what tells our databases from others (PRAGMA application_id).
+_APPLICATION = 0x6672616D
+_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE runs (id INTEGER PRIMARY KEY, started_at REAL NOT NULL, framechain TEXT NOT NULL);
+CREATE TABLE sources (
+    id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, name TEXT NOT NULL, uri TEXT NOT NULL,
+    width INTEGER, height INTEGER, fps REAL, live INTEGER NOT NULL, UNIQUE (run, name)
+);
+CREATE TABLE frames (
+    id INTEGER PRIMARY KEY, source INTEGER NOT NULL REFERENCES sources, frame INTEGER NOT NULL, time REAL NOT NULL,
+    captured_at REAL NOT NULL, skipped INTEGER NOT NULL
+);
+CREATE INDEX frames_of_source ON frames (source, frame);
+CREATE INDEX frames_by_clock ON frames (captured_at);
+CREATE TABLE tracks (
+    frame INTEGER NOT NULL REFERENCES frames ON DELETE CASCADE, track INTEGER NOT NULL, class TEXT NOT NULL,
+    class_id INTEGER NOT NULL, score REAL NOT NULL, x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL,
+    y2 REAL NOT NULL, lost INTEGER NOT NULL, since_seen REAL NOT NULL
+);
+CREATE INDEX tracks_of_frame ON tracks (frame);
+CREATE INDEX tracks_by_number ON tracks (track);
+CREATE TABLE texts (
+    frame INTEGER NOT NULL REFERENCES frames ON DELETE CASCADE, track INTEGER, text TEXT NOT NULL,
+    confidence REAL NOT NULL, readings INTEGER NOT NULL, x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL,
+    y2 REAL NOT NULL
+);
+CREATE INDEX texts_of_frame ON texts (frame);
+CREATE INDEX texts_by_text ON texts (text);
+"""
+
+# Frames that may wait to be written; a disk that does not keep up then holds the chain up, as it does with files.
+_WAITING = 5000
+
+# Old rows go so many at a time, so that no transaction takes long.
+_SWEPT = 2000
+
+_ROW = "?, ?, ?, ?, ?, ?, ?, ?, ?"
+
+
+@dataclass(slots=True)
+class _Database:
+    """An open file and what is to be written into it."""
+
+    path: Path
+    connection: sqlite3.Connection
+    run: int
+    next_frame: int
+    sources: dict[str, int] = field(default_factory=dict)
+    frames: list[tuple[Any, ...]] = field(default_factory=list)
+    tracks: list[tuple[Any, ...]] = field(default_factory=list)
+    texts: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+class Sqlite(FileSink):
+    """Adds frames, tracks and texts to a SQLite database; docs/outputs.md describes the tables.
+
+    A database is added to, never overwritten: each run has a row in `runs`. It is in WAL mode and can be read while
+    it is written. Rows are written every `commit` seconds in one transaction that is on disk when it ends, so a kill
+    or a power cut loses the frames of so many seconds and leaves the database whole.
+    """
+
+    name = "sqlite"
+
+    commit: float = Field(1.0, gt=0, description="seconds between transactions: what a kill or a power cut may lose")
+    keep_seconds: float | None = Field(None, gt=0, description="delete frames that were captured longer ago")
+
+    _databases: dict[Path, _Database] = PrivateAttr(default_factory=dict)
+    _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
+    _failure: FramechainError | None = PrivateAttr(None)
+    _ending: threading.Event = PrivateAttr(default_factory=threading.Event)
+    _writer: threading.Thread | None = PrivateAttr(None)
+
+    def open(self) -> None:
+        """Check that the file can be written, and that a file that exists is a database of ours.
+
+        Raises:
+            UsageError: it cannot, or it is not.
+        """
+        super().open()
+        path = self.path.expanduser()
+        if PLACEHOLDER not in str(path) and path.exists() and path.stat().st_size:
+            _connect(path).close()
+
+    def begin(self, source: SourceInfo) -> None:
+        """Open the database of this source, or of all sources, and write down what the source is."""
+        super().begin(source)
+        path = self._claimed[source.id]
+        with self._lock:
+            try:
+                base = self._databases.get(path) or _opened(path)
+                row = (base.run, source.id, source.uri, source.width, source.height, source.fps, source.live)
+                with base.connection:
+                    base.sources[source.id] = _inserted(
+                        base.connection, "INSERT INTO sources VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row
+                    )
+            except sqlite3.Error as error:
+                raise _cannot_write(path, error) from error
+            self._databases[path] = base
+            if self._writer is None:
+                self._ending.clear()
+                self._writer = threading.Thread(target=self._write_now_and_then, name="sqlite", daemon=True)
+                self._writer.start()
+
+    def record(self, frame: Frame) -> None:
+        """Add one frame to those that are written next.
+
+        Raises:
+            FramechainError: those before it could not be written.
+        """
+        base = self._databases[self._claimed[frame.source]]
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            number = base.next_frame
+            base.next_frame += 1
+            base.frames.append(
+                (
+                    *(number, base.sources[frame.source], frame.index, round(frame.timestamp, 6)),
+                    *(round(frame.captured_at, 6), frame.skipped),
+                )
+            )
+            for tracks, lost in ((frame.tracks, False), (frame.tracks.lost(), True)):
+                base.tracks += _track_rows(number, frame, tracks, lost)
+            base.texts += [
+                (number, text.track_id, text.text, round(text.confidence, 4), text.readings, *_rounded(text.xyxy))
+                for text in frame.texts
+            ]
+            if len(base.frames) >= _WAITING:
+                self._flush(base)
+
+    def end(self, source: str) -> None:
+        """Write what is there of a source."""
+        with self._lock:
+            self._flush(self._databases[self._claimed[source]])
+
+    def close(self) -> None:
+        """Write everything and close all databases.
+
+        Raises:
+            FramechainError: it cannot be written; what was written before is there.
+        """
+        self._ending.set()
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        with self._lock:
+            failure, self._failure = self._failure, None
+            for base in self._databases.values():
+                try:
+                    self._flush(base)
+                except FramechainError as error:
+                    failure = failure or error
+                try:
+                    base.connection.close()
+                except sqlite3.Error as error:  # the log stays beside the file, and who opens it next puts it in
+                    logger.warning("%s is left with its log beside it: %s", base.path, error)
+            self._databases.clear()
+        super().close()
+        if failure is not None:
+            raise failure
+
+    def _write_now_and_then(self) -> None:
+        while not self._ending.wait(self.commit):
+            with self._lock:
+                for base in self._databases.values():
+                    try:
+                        self._flush(base)
+                        self._sweep(base)
+                    except FramechainError as error:
+                        self._failure = self._failure or error  # raised by whoever writes next
+
+    def _flush(self, base: _Database) -> None:
+        """Write what waits in one transaction; where there is no room for it, count it or fail."""
+        frames, tracks, texts = base.frames, base.tracks, base.texts
+        if not frames:
+            return
+        base.frames, base.tracks, base.texts = [], [], []
+        try:
+            with base.connection:
+                base.connection.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)", frames)
+                base.connection.executemany(f"INSERT INTO tracks VALUES ({_ROW}, ?, ?)", tracks)
+                base.connection.executemany(f"INSERT INTO texts VALUES ({_ROW})", texts)
+        except sqlite3.Error as error:
+            failure = _cannot_write(base.path, error)
+            if not isinstance(failure, DiskFull) or not self.pauses:
+                raise failure from error
+            self.dropped["disk full"] += len(frames)
+            self.pause.begin(base.path, len(frames))
+        else:
+            self.pause.end()
+
+    def _sweep(self, base: _Database) -> None:
+        """Delete some of what is too old; its room is used again."""
+        if self.keep_seconds is None:
+            return
+        oldest = "SELECT id FROM frames WHERE captured_at < ? ORDER BY captured_at LIMIT ?"
+        try:
+            with base.connection:
+                base.connection.execute(
+                    f"DELETE FROM frames WHERE id IN ({oldest})", (time.time() - self.keep_seconds, _SWEPT)
+                )
+        except sqlite3.Error as error:
+            failure = _cannot_write(base.path, error)
+            if not isinstance(failure, DiskFull):
+                raise failure from error
+
+
+def _opened(path: Path) -> _Database:
+    connection = _connect(path)
+    try:
+        with connection:
+            run = _inserted(connection, "INSERT INTO runs VALUES (NULL, ?, ?)", (time.time(), version("framechain")))
+            (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM frames").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return _Database(path, connection, run, last + 1)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open a database of ours, or make one.
+
+    Raises:
+        UsageError: the file is something else, or a newer Framechain's.
+        sqlite3.Error: it cannot be read or written.
+    """
+    # used by one thread at a time, not always the same
+    connection = sqlite3.connect(path, timeout=10.0, check_same_thread=False)
+    try:
+        (application,), (number,) = (
+            connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+        )
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and (application, number) != (_APPLICATION, _VERSION):
+            raise UsageError(f"{path} is a database of something else and is not touched; give another path")
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {setting}")
+        if not tables:
+            identity = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
+            connection.executescript(f"BEGIN; {_SCHEMA} {identity} COMMIT;")
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
+            raise UsageError(f"{path} is no SQLite database and is not touched; give another path") from error
+        raise
+    return connection
+
+
+def _inserted(connection: sqlite3.Connection, statement: str, row: tuple[Any, ...]) -> int:
+    number = connection.execute(statement, row).lastrowid
+    assert number is not None
+    return number
+
+
+def _track_rows(number: int, frame: Frame, tracks: Tracks, lost: bool) -> list[tuple[Any, ...]]:
+    columns = (tracks.id, tracks.class_id, tracks.score, tracks.xyxy, tracks.since_seen)
+    return [
+        (
+            *(number, track, frame.detections.class_name(class_id), class_id, round(score, 4), *_rounded(xyxy)),
+            *(lost, round(since, 3)),
+        )
+        for track, class_id, score, xyxy, since in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def _rounded(xyxy: Any) -> tuple[float, ...]:
+    return tuple(round(float(edge), 2) for edge in xyxy)
+
+
+def _cannot_write(path: Path, error: sqlite3.Error) -> FramechainError:
+    # "disk I/O error" is what SQLite says of a full disk where it cannot even make its log longer
+    kind = DiskFull if "full" in str(error) else FramechainError
+    return kind(f"cannot write {path}: {error}; what it holds so far is valid, make room or write elsewhere")
