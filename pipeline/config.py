@@ -14,7 +14,7 @@ from pipeline.component import Component
 from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
 from pipeline.output import PLACEHOLDER, check_outputs, file_safe, made_from
-from pipeline.parts import PART
+from pipeline.parts import PART, with_part
 from pipeline.sink import Sink, sinks
 from pipeline.source import Source, source_for, sources
 from pipeline.stage import Stage, check_chain, stages
@@ -339,10 +339,10 @@ def _check_outputs(chain: Chain, reports: Mapping[str, Path | None], config: Pat
 
 def _check_made(sink: Sink, path: Path, sources: Sequence[Source], inputs: Mapping[Path, str]) -> None:
     """Refuse a path with placeholders from which the name of a file that is read would be made."""
-    if PLACEHOLDER not in str(path) and PART not in str(path) and getattr(sink, "rotate", None) is None:
+    if getattr(sink, "rotate", None) is not None:
+        path = with_part(path)
+    if PLACEHOLDER not in str(path) and PART not in str(path):
         return
-    if PART not in str(path) and getattr(sink, "rotate", None) is not None:
-        path = path.with_name(f"{path.stem}-{PART}{path.suffix}")
     ids = {file_safe(source.id or Path(source.uri).stem) for source in sources}
     for name in sorted(ids):
         template = Path(str(path.expanduser().resolve()).replace(PLACEHOLDER, name))

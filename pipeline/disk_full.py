@@ -55,6 +55,11 @@ class Pause:
         self._told_at: float | None = None
         self._telling = False
 
+    @property
+    def active(self) -> bool:
+        """Whether there was no room, and nothing was written since."""
+        return self._folder is not None
+
     def begin(self, path: Path, frames: int) -> None:
         """There was no room in `path` for so many frames."""
         now = time.monotonic()

@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
+from pipeline.disk_full import DiskFull
 from pipeline.frame import Frame
 from pipeline.output import PLACEHOLDER, PartedSink, cannot_write
 from pipeline.source import SourceInfo
@@ -46,7 +47,12 @@ class LineSink(PartedSink, ABC):
         """Start the file of this source, or of all sources."""
         super().begin(source)
         if self._claimed[source.id] not in self._files:
-            self._start_part(source.id)
+            try:
+                self._start_part(source.id)
+            except DiskFull:
+                if not self.pauses:
+                    raise
+                self.pause.begin(self._claimed[source.id], 0)
 
     def record(self, frame: Frame) -> None:
         """Add the frame's lines, to a new part if one is due."""
@@ -115,6 +121,8 @@ class _LineFile:
                 self._write(header)
         except BaseException:
             os.close(self._file)
+            if self._regular and not append:
+                path.unlink(missing_ok=True)  # no file is better than one without its header
             raise
 
     def write(self, block: bytes) -> None:

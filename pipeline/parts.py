@@ -8,7 +8,8 @@ from collections import deque
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 logger = logging.getLogger("framechain")
 
@@ -25,8 +26,11 @@ class Rotation(BaseModel):
     keep_seconds: float | None = Field(None, gt=0, description="parts that ended longer ago are deleted")
     keep_bytes: int | None = Field(None, gt=0, description="so many bytes of finished parts are kept, the newest")
 
-    def __str__(self) -> str:
-        return ", ".join(f"{name}: {value:g}" for name, value in self if value is not None)
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if self.seconds is None and self.bytes is None:
+            raise ValueError("say when a new part begins: {seconds: 3600}, or {bytes: 1000000000}, or both")
+        return self
 
 
 class Series:
@@ -44,7 +48,7 @@ class Series:
     """
 
     def __init__(self, path: Path, rotation: Rotation | None, live: bool) -> None:
-        self._path, self._rotation, self._live = path, rotation or Rotation(), live
+        self._path, self._rotation, self._live = path, rotation, live
         self._plain = rotation is None and PART not in str(path)
         self._number = 0
         self._begun: float | None = None
@@ -59,6 +63,8 @@ class Series:
         now = self.clock(timestamp)
         if self._begun is None:
             self._begun = now
+            return False
+        if self._rotation is None:
             return False
         long = self._rotation.seconds is not None and now - self._begun >= self._rotation.seconds
         return long or (self._rotation.bytes is not None and size > self._rotation.bytes)
@@ -82,9 +88,7 @@ class Series:
         return path
 
     def _named(self, part: str) -> Path:
-        if PART in str(self._path):
-            return Path(str(self._path).replace(PART, part))
-        return self._path.with_name(f"{self._path.stem}-{part}{self._path.suffix}")
+        return Path(str(with_part(self._path)).replace(PART, part))
 
 
 class Kept:
@@ -94,8 +98,8 @@ class Kept:
     """
 
     def __init__(self, rotation: Rotation | None) -> None:
-        rotation = rotation or Rotation()
-        self._seconds, self._bytes = rotation.keep_seconds, rotation.keep_bytes
+        self._seconds = None if rotation is None else rotation.keep_seconds
+        self._bytes = None if rotation is None else rotation.keep_bytes
         self._parts: deque[tuple[float, int, Path]] = deque()
         self._size = 0
 
@@ -120,6 +124,15 @@ class Kept:
                 oldest.unlink(missing_ok=True)
             except OSError as error:
                 logger.warning("cannot delete the old part %s: %s", oldest, error.strerror)
+
+
+def with_part(path: Path) -> Path:
+    """The path with `{part}` in it.
+
+    >>> with_part(Path("out.mp4")).name
+    'out-{part}.mp4'
+    """
+    return path if PART in str(path) else path.with_name(f"{path.stem}-{PART}{path.suffix}")
 
 
 def _utc(milliseconds: int) -> str:

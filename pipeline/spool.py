@@ -233,6 +233,11 @@ class Spool:
             self.damaged += lost
             logger.warning("%d messages kept in %s are damaged and left out", lost, self.folder)
             self._taken = segment.end
+            if (
+                segment is self._segments[-1] and self._writing is not None
+            ):  # where its next message is nobody could find
+                self._writing.close()
+                self._writing = None
 
     def _new_segment(self) -> None:
         if self._writing is not None:

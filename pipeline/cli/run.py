@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipeline.cli.amounts import amounts
 from pipeline.cli.chain import (
     Batch,
     ChainFlags,
@@ -39,13 +40,15 @@ from pipeline.cli.chain import (
     Workers,
 )
 from pipeline.cli.progress import Tally, follow
-from pipeline.config import Chain
+from pipeline.config import Chain, Document
 from pipeline.engine import Pipeline
-from pipeline.errors import FramechainError
+from pipeline.errors import FramechainError, UsageError
 from pipeline.metrics import Snapshot
 from pipeline.models import DETECTOR
 from pipeline.output import check_writable, replace_file
+from pipeline.parts import with_part
 from pipeline.report import tables
+from pipeline.sink import sinks
 from pipeline.trace import Trace
 
 
@@ -74,6 +77,24 @@ def run(
     csv: Annotated[str | None, typer.Option(help="write one row a track and frame here")] = None,
     mot: Annotated[
         str | None, typer.Option(help="write tracks in MOTChallenge format here: of people, or of --classes")
+    ] = None,
+    sqlite: Annotated[str | None, typer.Option(help="add everything to this SQLite database")] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="publish a JSON object a frame: mqtt(s)://user:password@host/topic/{source}"),
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="post a JSON object a frame to this http(s):// address")
+    ] = None,
+    rotate: Annotated[
+        str | None,
+        typer.Option(
+            help="begin new files (video, jsonl, csv, mot) after so long, or at such a size: 1h, 500MB, 1h,2GB"
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(help="with --rotate: delete the oldest files of the run beyond this age or size: 7d, 100GB"),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="write all figures of the run as JSON here")] = None,
     trace: TraceFile = None,
@@ -111,10 +132,17 @@ def run(
     document.set_sources({option: value for option, value in limits.items() if value is not None})
     if video is not None or show:
         document.add("stages", "annotate")
-    for sink, path in (("video", video), ("jsonl", jsonl), ("csv", csv), ("mot", mot)):
+    files = (("video", video), ("jsonl", jsonl), ("csv", csv), ("mot", mot), ("sqlite", sqlite))
+    for sink, path in files:
         if path is not None:
             document.add("sinks", sink)
             document.set("sinks", sink, "path", path)
+    for sink, url in (("mqtt", mqtt), ("webhook", webhook)):
+        if url is not None:
+            document.add("sinks", sink)
+            document.set("sinks", sink, "url", url)
+    if rotate is not None or keep is not None:
+        _rotate(document, rotate, keep)
     if mot is not None and config is None and not classes:
         document.set("sinks", "mot", "classes", ["person"])  # what the benchmarks of this format are about
     if show:
@@ -126,6 +154,22 @@ def run(
     for output in filter(None, reports.values()):
         check_writable(output)
     return _execute(chain, report, trace, quiet)
+
+
+def _rotate(document: Document, rotate: str | None, keep: str | None) -> None:
+    """Set the rotation of all sinks that have one.
+
+    Raises:
+        UsageError: the flags cannot be read, or there is no such sink.
+    """
+    if rotate is None:
+        raise UsageError("--keep is for what --rotate makes; give both")
+    rotation = {**amounts(rotate, "--rotate"), **amounts(keep or "", "--keep", "keep_")}
+    parted = [name for name, kind in sinks.kinds() if "rotate" in kind.model_fields and name in document.names("sinks")]
+    if not parted:
+        raise UsageError("--rotate is for files, and none is written; add --video, --jsonl, --csv or --mot")
+    for name in parted:
+        document.set("sinks", name, "rotate", rotation)
 
 
 def _execute(chain: Chain, report: Path | None, trace: Path | None, quiet: bool) -> int:
@@ -184,6 +228,7 @@ def _conclude(tally: Tally, snapshot: Snapshot, chain: Chain) -> None:
         console.print(f"{source}: " + ", ".join(f"{count} {name}" for name, count in objects.items()), markup=False)
     for sink in chain.sinks:
         if path := getattr(sink, "path", None):
+            path = with_part(path) if getattr(sink, "rotate", None) else path
             console.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 

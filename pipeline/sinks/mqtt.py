@@ -21,7 +21,7 @@ _TOPIC_BYTES = 65_535
 
 
 class Mqtt(NetworkSink):
-    """Publishes one JSON object a frame, QoS 1, to `mqtt://user:password@host:1883/topic/{source}`; mqtts:// for TLS."""
+    """Publishes one JSON object a frame, QoS 1, to `mqtt://user:password@host:1883/topic/{source}`, or `mqtts://`."""
 
     name = "mqtt"
 

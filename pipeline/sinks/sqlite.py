@@ -57,20 +57,21 @@ CREATE INDEX texts_by_text ON texts (text);
 # Frames that may wait to be written; a disk that does not keep up then holds the chain up, as it does with files.
 _WAITING = 5000
 
+# Seconds that another process may hold a database before it counts as held; then rows wait a while longer.
+_BUSY = 1.0
+_PATIENCE = 5  # times so many seconds, at the end of a run
+
 # Old rows go so many at a time, so that no transaction takes long.
 _SWEPT = 2000
-
-_ROW = "?, ?, ?, ?, ?, ?, ?, ?, ?"
 
 
 @dataclass(slots=True)
 class _Database:
-    """An open file and what is to be written into it."""
+    """An open file and what is to be written into it: rows of `tracks` and `texts` begin with the place in `frames`."""
 
     path: Path
     connection: sqlite3.Connection
     run: int
-    next_frame: int
     sources: dict[str, int] = field(default_factory=dict)
     frames: list[tuple[Any, ...]] = field(default_factory=list)
     tracks: list[tuple[Any, ...]] = field(default_factory=list)
@@ -90,6 +91,7 @@ class Sqlite(FileSink):
     commit: float = Field(1.0, gt=0, description="seconds between transactions: what a kill or a power cut may lose")
     keep_seconds: float | None = Field(None, gt=0, description="delete frames that were captured longer ago")
 
+    _infos: dict[str, SourceInfo] = PrivateAttr(default_factory=dict)
     _databases: dict[Path, _Database] = PrivateAttr(default_factory=dict)
     _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
     _failure: FramechainError | None = PrivateAttr(None)
@@ -110,22 +112,32 @@ class Sqlite(FileSink):
     def begin(self, source: SourceInfo) -> None:
         """Open the database of this source, or of all sources, and write down what the source is."""
         super().begin(source)
-        path = self._claimed[source.id]
-        with self._lock:
-            try:
-                base = self._databases.get(path) or _opened(path)
-                row = (base.run, source.id, source.uri, source.width, source.height, source.fps, source.live)
-                with base.connection:
-                    base.sources[source.id] = _inserted(
-                        base.connection, "INSERT INTO sources VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row
-                    )
-            except sqlite3.Error as error:
-                raise _cannot_write(path, error) from error
-            self._databases[path] = base
-            if self._writer is None:
-                self._ending.clear()
-                self._writer = threading.Thread(target=self._write_now_and_then, name="sqlite", daemon=True)
-                self._writer.start()
+        self._infos[source.id] = source
+        try:
+            self._base(source.id)
+        except DiskFull:
+            if not self.pauses:
+                raise
+            self.pause.begin(self._claimed[source.id], 0)
+        if self._writer is None:
+            self._ending.clear()
+            self._writer = threading.Thread(target=self._write_now_and_then, name="sqlite", daemon=True)
+            self._writer.start()
+
+    def write(self, frame: Frame) -> None:
+        """Record one frame; where there is no room for it, leave it out and count it, or fail."""
+        if self.pause.holds():
+            self.dropped["disk full"] += 1
+            return
+        try:
+            self.record(frame)
+            if self.pause.active:  # this one tells whether there is room
+                self.end(frame.source)
+        except DiskFull:
+            if not self.pauses:
+                raise
+            self.dropped["disk full"] += 1
+            self.pause.begin(self._claimed[frame.source], 1)
 
     def record(self, frame: Frame) -> None:
         """Add one frame to those that are written next.
@@ -133,18 +145,13 @@ class Sqlite(FileSink):
         Raises:
             FramechainError: those before it could not be written.
         """
-        base = self._databases[self._claimed[frame.source]]
         with self._lock:
+            base = self._base(frame.source)
             if self._failure is not None:
                 raise self._failure
-            number = base.next_frame
-            base.next_frame += 1
-            base.frames.append(
-                (
-                    *(number, base.sources[frame.source], frame.index, round(frame.timestamp, 6)),
-                    *(round(frame.captured_at, 6), frame.skipped),
-                )
-            )
+            number = len(base.frames)
+            times = (round(frame.timestamp, 6), round(frame.captured_at, 6))
+            base.frames.append((number, base.sources[frame.source], frame.index, *times, frame.skipped))
             for tracks, lost in ((frame.tracks, False), (frame.tracks.lost(), True)):
                 base.tracks += _track_rows(number, frame, tracks, lost)
             base.texts += [
@@ -157,7 +164,8 @@ class Sqlite(FileSink):
     def end(self, source: str) -> None:
         """Write what is there of a source."""
         with self._lock:
-            self._flush(self._databases[self._claimed[source]])
+            if (path := self._claimed[source]) in self._databases:
+                self._flush(self._databases[path])
 
     def close(self) -> None:
         """Write everything and close all databases.
@@ -173,17 +181,42 @@ class Sqlite(FileSink):
             failure, self._failure = self._failure, None
             for base in self._databases.values():
                 try:
-                    self._flush(base)
+                    for _ in range(_PATIENCE):
+                        self._flush(base)
                 except FramechainError as error:
                     failure = failure or error
+                if base.frames:
+                    self.dropped["database locked"] += len(base.frames)
+                    logger.warning(
+                        "%s is locked by another program: %d frames are not in it", base.path, len(base.frames)
+                    )
                 try:
                     base.connection.close()
                 except sqlite3.Error as error:  # the log stays beside the file, and who opens it next puts it in
                     logger.warning("%s is left with its log beside it: %s", base.path, error)
             self._databases.clear()
+            self._infos.clear()
         super().close()
         if failure is not None:
             raise failure
+
+    def _base(self, source: str) -> _Database:
+        """The database for a source, which is in its table."""
+        path, info = self._claimed[source], self._infos[source]
+        with self._lock:
+            base = self._databases.get(path)
+            if base is not None and source in base.sources:
+                return base
+            row = (info.id, info.uri, info.width, info.height, info.fps, info.live)
+            try:
+                base = self._databases[path] = base or _opened(path)
+                with base.connection:
+                    base.sources[source] = _inserted(
+                        base.connection, "INSERT INTO sources VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", (base.run, *row)
+                    )
+            except sqlite3.Error as error:
+                raise _cannot_write(path, error) from error
+            return base
 
     def _write_now_and_then(self) -> None:
         while not self._ending.wait(self.commit):
@@ -203,14 +236,21 @@ class Sqlite(FileSink):
         base.frames, base.tracks, base.texts = [], [], []
         try:
             with base.connection:
-                base.connection.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)", frames)
-                base.connection.executemany(f"INSERT INTO tracks VALUES ({_ROW}, ?, ?)", tracks)
-                base.connection.executemany(f"INSERT INTO texts VALUES ({_ROW})", texts)
+                base.connection.execute("BEGIN IMMEDIATE")  # another run may write into the same database
+                (free,) = base.connection.execute("SELECT coalesce(max(id), 0) + 1 FROM frames").fetchone()
+                for table, columns, rows in (("frames", 6, frames), ("tracks", 11, tracks), ("texts", 9, texts)):
+                    values = ", ".join("?" * columns)
+                    numbered = ((free + row[0], *row[1:]) for row in rows)
+                    base.connection.executemany(f"INSERT INTO {table} VALUES ({values})", numbered)
         except sqlite3.Error as error:
             failure = _cannot_write(base.path, error)
-            if not isinstance(failure, DiskFull) or not self.pauses:
+            if "locked" in str(error) and len(frames) < _WAITING:
+                base.frames, base.tracks, base.texts = frames, tracks, texts
+                return
+            full = isinstance(failure, DiskFull)
+            self.dropped["disk full" if full else "not written"] += len(frames)
+            if not full or not self.pauses:
                 raise failure from error
-            self.dropped["disk full"] += len(frames)
             self.pause.begin(base.path, len(frames))
         else:
             self.pause.end()
@@ -227,7 +267,7 @@ class Sqlite(FileSink):
                 )
         except sqlite3.Error as error:
             failure = _cannot_write(base.path, error)
-            if not isinstance(failure, DiskFull):
+            if not isinstance(failure, DiskFull) and "locked" not in str(error):
                 raise failure from error
 
 
@@ -236,11 +276,10 @@ def _opened(path: Path) -> _Database:
     try:
         with connection:
             run = _inserted(connection, "INSERT INTO runs VALUES (NULL, ?, ?)", (time.time(), version("framechain")))
-            (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM frames").fetchone()
     except sqlite3.Error:
         connection.close()
         raise
-    return _Database(path, connection, run, last + 1)
+    return _Database(path, connection, run)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -251,7 +290,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         sqlite3.Error: it cannot be read or written.
     """
     # used by one thread at a time, not always the same
-    connection = sqlite3.connect(path, timeout=10.0, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=_BUSY, check_same_thread=False)
     try:
         (application,), (number,) = (
             connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
@@ -294,6 +333,7 @@ def _rounded(xyxy: Any) -> tuple[float, ...]:
 
 
 def _cannot_write(path: Path, error: sqlite3.Error) -> FramechainError:
-    # "disk I/O error" is what SQLite says of a full disk where it cannot even make its log longer
-    kind = DiskFull if "full" in str(error) else FramechainError
+    # where it cannot even begin its log it says "disk I/O error"; Python 3.10 tells no more
+    full = "full" in str(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
+    kind = DiskFull if full else FramechainError
     return kind(f"cannot write {path}: {error}; what it holds so far is valid, make room or write elsewhere")

@@ -1,0 +1,324 @@
+"""Parts of an output: names, seams, what is kept, a full disk."""
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from test_sinks_lines import frame as found
+
+from pipeline.config import Document
+from pipeline.errors import FramechainError, UsageError
+from pipeline.frame import Frame
+from pipeline.output import FileSink, file_safe
+from pipeline.parts import Rotation, Series
+from pipeline.sinks.csv import Csv
+from pipeline.sinks.jsonl import JsonLines
+from pipeline.sinks.sqlite import Sqlite
+from pipeline.sinks.video import Video
+from pipeline.source import SourceInfo
+
+IMAGE = np.zeros((48, 64, 3), np.uint8)
+LIVE_NAME = r"\d{8}T\d{6}\.\d{3}Z"
+
+
+def info(source: str = "street", live: bool = False) -> SourceInfo:
+    return SourceInfo(source, source, 64, 48, 10.0, live=live)
+
+
+def frames(count: int, source: str = "street", noise: bool = False) -> Iterator[Frame]:
+    random = np.random.default_rng(0)
+    for index in range(count):
+        image = random.integers(0, 255, IMAGE.shape, np.uint8) if noise else IMAGE
+        yield Frame(image, source, index, index / 10)
+
+
+def written(sink: FileSink, given: Iterator[Frame], live: bool = False) -> None:
+    sink.open()
+    sink.begin(info(live=live))
+    for frame in given:
+        sink.write(frame)
+    sink.end("street")
+    sink.close()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def times(path: Path) -> list[float]:
+    with av.open(str(path)) as file:
+        packets = [packet for packet in file.demux(video=0) if packet.size]
+        assert packets[0].is_keyframe
+    with av.open(str(path)) as file:
+        return [float(frame.time) for frame in file.decode(video=0)]
+
+
+def test_lines_go_on_in_parts_by_media_time_and_none_is_lost(tmp_path: Path) -> None:
+    parted = tmp_path / "parts"
+    written(JsonLines(path=tmp_path / "plain.jsonl"), frames(95))
+    written(JsonLines(path=parted / "out.jsonl", rotate={"seconds": 3}), frames(95))
+    assert names(parted) == [f"out-{n:06d}.jsonl" for n in (1, 2, 3, 4)]
+    parts = [(parted / name).read_text() for name in names(parted)]
+    assert [part.count("\n") for part in parts] == [30, 30, 30, 5]
+    assert "".join(parts) == (tmp_path / "plain.jsonl").read_text()
+    rows = (found(index=index) for index in range(95))  # 30 a second
+    written(Csv(path=tmp_path / "{part}" / "out.csv", rotate={"seconds": 1}), rows)
+    tables = [path.read_text() for path in sorted(tmp_path.glob("0*/out.csv"))]
+    assert [table.count("\n") - table.count(Csv.header) for table in tables] == [30, 30, 30, 5]
+
+
+def test_lines_go_on_in_parts_by_size(tmp_path: Path) -> None:
+    written(JsonLines(path=tmp_path / "out.jsonl", rotate={"bytes": 1000}), frames(95))
+    sizes = [(tmp_path / name).stat().st_size for name in names(tmp_path)]
+    assert all(900 < size <= 1000 for size in sizes[:-1])
+    assert sum((tmp_path / name).read_text().count("\n") for name in names(tmp_path)) == 95
+    written(JsonLines(path=tmp_path / "b" / "out.jsonl", rotate={"bytes": 1}), frames(3))
+    assert len(names(tmp_path / "b")) == 3, "a part holds one frame at least"
+
+
+def test_every_part_of_a_video_plays_by_itself_and_none_lacks_a_frame(tmp_path: Path) -> None:
+    written(Video(path=tmp_path / "out.mp4", rotate={"seconds": 2}), frames(95))
+    assert names(tmp_path) == [f"out-{n:06d}.mp4" for n in (1, 2, 3, 4, 5)]
+    for name, count in zip(names(tmp_path), (20, 20, 20, 20, 15), strict=True):
+        assert times(tmp_path / name) == pytest.approx([n / 10 for n in range(count)], abs=1e-3)
+        assert (tmp_path / name).read_bytes()[:64].count(b"moof") == 0
+
+
+def test_video_parts_by_size_are_the_same_every_time(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        written(Video(path=tmp_path / folder / "out.mp4", rotate={"bytes": 30_000}), frames(200, noise=True))
+    assert len(names(tmp_path / "a")) > 3
+    assert names(tmp_path / "a") == names(tmp_path / "b")
+    assert sum(len(times(tmp_path / "a" / name)) for name in names(tmp_path / "a")) == 200
+    for name in names(tmp_path / "a"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_live_parts_are_named_by_the_clock_and_overwrite_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        written(JsonLines(path=tmp_path / "out.jsonl", rotate={"bytes": 1}), frames(20), live=True)
+    found = names(tmp_path)
+    assert len(found) == 40
+    assert all(re.fullmatch(rf"out-{LIVE_NAME}\.jsonl", name) for name in found)
+    lines = [(tmp_path / name).read_text() for name in found]
+    assert [int(re.findall(r'"frame":(\d+)', line)[0]) for line in lines] == [*range(20), *range(20)]
+
+
+def test_live_names_stay_in_order_when_the_clock_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    series = Series(tmp_path / "out.mp4", Rotation(seconds=1), live=True)
+    given = []
+    for now in (1000.0, 1000.0, 400.0, 1000.5):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        given.append(series.next().name)
+    assert given == sorted(set(given))
+
+
+@pytest.mark.parametrize(
+    ("rotation", "left"), [({"keep_bytes": 2500}, 2), ({"keep_seconds": 4.0}, 4)], ids=["bytes", "seconds"]
+)
+def test_the_oldest_parts_of_the_run_go_and_no_other_file(rotation: dict[str, Any], left: int, tmp_path: Path) -> None:
+    (tmp_path / "out-000000.jsonl").write_text("another run's")
+    written(JsonLines(path=tmp_path / "out.jsonl", rotate={"bytes": 1000, **rotation}), frames(200))
+    found = names(tmp_path)
+    assert found[0] == "out-000000.jsonl"
+    numbers = [int(name[4:10]) for name in found[1:]]
+    assert numbers == list(range(numbers[-1] - left, numbers[-1] + 1))
+
+
+def test_video_parts_are_deleted_too(tmp_path: Path) -> None:
+    written(Video(path=tmp_path / "out.mp4", rotate={"seconds": 1, "keep_seconds": 2.5}), frames(95))
+    assert names(tmp_path) == [f"out-{n:06d}.mp4" for n in (7, 8, 9, 10)]
+
+
+def test_rotation_is_checked() -> None:
+    for wrong in ({}, {"seconds": 0}, {"keep_bytes": 5}, {"hours": 1}):
+        with pytest.raises(ValidationError):
+            JsonLines(path=Path("a"), rotate=wrong)
+    with pytest.raises(ValidationError, match="leave one of them out"):
+        JsonLines(path=Path("a"), rotate={"seconds": 1}, append=True)
+
+
+def test_appending_cuts_half_a_line_off(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(b'{"a":1}\n{"b":"' + b"x" * 200_000)
+    written(JsonLines(path=path, append=True), frames(2))
+    assert [line[:8] for line in path.read_text().splitlines()] == ['{"a":1}', '{"source', '{"source']
+    table = tmp_path / "out.csv"
+    for _ in range(2):
+        written(Csv(path=table, append=True), frames(2))
+    assert table.read_text() == Csv.header
+
+
+def test_a_link_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "out"
+    outside.mkdir()
+    folder.mkdir()
+    (outside / "precious").write_text("precious")
+    (folder / "gate.csv").symlink_to(outside / "precious")
+    (folder / "yard").symlink_to(outside)
+    (folder / "part-000001.jsonl").symlink_to(outside / "precious")
+    for sink, source in (
+        (Csv(path=folder / "{source}.csv"), "gate"),
+        (Csv(path=folder / "{source}" / "new.csv"), "yard"),
+        (JsonLines(path=folder / "part.jsonl", rotate={"seconds": 1}), "gate"),
+        (Video(path=folder / "{source}" / "new.mp4"), "yard"),
+        (Sqlite(path=folder / "{source}" / "new.db"), "yard"),
+    ):
+        sink.open()
+        with pytest.raises(FramechainError, match="a link leads out of"):
+            sink.begin(info(source))
+        sink.close()
+    assert names(outside) == ["precious"]
+    assert (outside / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize("source", ["..", "../../x", "/etc/passwd", "a\0b", "a\nb", "京" * 300, "x" * 5000, "", "-rf"])
+def test_any_id_is_a_name_in_the_folder(source: str, tmp_path: Path) -> None:
+    name = file_safe(source)
+    assert len(name.encode()) <= 100
+    written_to = tmp_path / "out"
+    sink = JsonLines(path=written_to / "{source}.jsonl", rotate={"seconds": 1})
+    sink.open()
+    sink.begin(info(source))
+    sink.close()
+    assert [path.parent for path in tmp_path.rglob("*.jsonl")] == [written_to]
+
+
+def test_a_source_is_never_overwritten(tmp_path: Path) -> None:
+    source = tmp_path / "street.mp4"
+    source.write_bytes(b"precious")
+    for sink in (
+        {"video": {"path": str(tmp_path / "{source}.mp4")}},
+        {"jsonl": {"path": f"{tmp_path}/{{source}}.mp4"}},
+    ):
+        with pytest.raises(UsageError, match=r"would overwrite the source .*street\.mp4"):
+            Document({"sources": [str(source)], "sinks": [sink]}).build()
+    parted = {"video": {"path": str(tmp_path / "street.mp4"), "rotate": {"seconds": 5}}}
+    Document({"sources": [str(tmp_path / "a.mp4")], "sinks": [parted]}).build()
+    with pytest.raises(UsageError, match="would overwrite"):
+        Document({"sources": [str(tmp_path / "street-000002.mp4")], "sinks": [parted]}).build()
+    sink = Video(path=tmp_path / "{source}.mp4")
+    with pytest.raises(UsageError, match="would overwrite"):
+        sink.begin(SourceInfo("street", str(source), 64, 48))
+    assert source.read_bytes() == b"precious"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [str(mount), "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if mount is None or sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be mounted here; that takes root on Linux")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte free; deleting what is returned frees it again."""
+    path = folder / "hog"
+    file = os.open(path, os.O_WRONLY | os.O_CREAT)
+    with suppress(OSError):
+        while os.write(file, bytes(4096)):
+            pass
+    os.close(file)
+    return path
+
+
+KINDS: dict[str, type[FileSink]] = {"jsonl": JsonLines, "mp4": Video, "db": Sqlite}
+
+
+def held(folder: Path, kind: str) -> list[int]:
+    """Frames in each file of a kind, each file judged by a reader that knows it."""
+    counts = []
+    for path in sorted(folder.glob(f"*.{kind}")):
+        if kind == "mp4":
+            counts.append(len(times(path)))
+        elif kind == "jsonl":
+            assert path.read_text().endswith("\n")
+            counts.append(path.read_text().count("\n"))
+        else:
+            import sqlite3
+
+            base = sqlite3.connect(path)
+            assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            counts.append(base.execute("SELECT count(*) FROM frames").fetchone()[0])
+            base.close()
+    return counts
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "mp4", "db"])
+def test_a_full_disk_pauses_a_live_recording_and_every_frame_is_counted(
+    kind: str, small_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.disk_full._RETRY", 0.0)
+    caplog.set_level(logging.WARNING)
+    options: dict[str, Any] = {"commit": 0.01} if kind == "db" else {}
+    sink = KINDS[kind](path=small_disk / f"out.{kind}", **options)
+    sink.open()
+    sink.begin(info(live=True))
+    given = 0
+    random = np.random.default_rng(0)
+
+    def write() -> None:
+        nonlocal given
+        coarse = random.integers(0, 255, (30, 40, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        sink.write(Frame(coarse, "street", given, given / 10))
+        given += 1
+
+    for _ in range(80):
+        write()
+    if isinstance(sink, Sqlite):
+        sink.end("street")
+    blocker = fill(small_disk)
+    while not sink.dropped["disk full"]:
+        write()
+        if isinstance(sink, Sqlite):
+            sink.end("street")
+        assert given < 20_000
+    for _ in range(20):
+        write()
+    blocker.unlink()
+    for _ in range(20):
+        write()
+    sink.end("street")
+    lost = sink.dropped["disk full"]
+    sink.close()
+    counts = held(small_disk, kind)
+    assert sum(counts) + lost == given
+    assert len(counts) == (2 if kind == "mp4" else 1), "a video goes on in a new part"
+    assert counts[-1] >= 20
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        f"there is no room left in {small_disk}",
+        f"there is room in {small_disk}",
+    ]
+    assert str(lost) in caplog.records[1].message
+
+
+@pytest.mark.parametrize(
+    ("live", "on_full", "fails"), [(False, "auto", True), (True, "fail", True), (False, "pause", False)]
+)
+def test_what_a_full_disk_does_can_be_chosen(live: bool, on_full: Any, fails: bool, small_disk: Path) -> None:
+    sink = JsonLines(path=small_disk / "out.jsonl", on_full=on_full)
+    sink.open()
+    sink.begin(info(live=live))
+    fill(small_disk)
+    refused = f"cannot write {small_disk}/out.jsonl: No space left on device; "
+    with pytest.raises(FramechainError, match=re.escape(refused)) if fails else nullcontext():
+        for frame in frames(200):
+            sink.write(frame)
+    assert (sink.dropped["disk full"] > 100) is not fails
+    sink.close()
