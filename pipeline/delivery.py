@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from threading import Lock
 from urllib.parse import SplitResult, urlsplit
@@ -184,7 +184,7 @@ class NetworkSink(Sink, ABC):
             self.dropped[reason] += count
 
 
-def checked_url(url: str, schemes: Sequence[str]) -> SplitResult:
+def checked_url(url: str, schemes: Collection[str]) -> SplitResult:
     """An address taken apart.
 
     Raises:
@@ -197,7 +197,8 @@ def checked_url(url: str, schemes: Sequence[str]) -> SplitResult:
         fine = False
     if not fine or any(ord(letter) <= 32 for letter in url):
         kinds = " or ".join(f"{scheme}://" for scheme in schemes)
-        raise ValueError(f"'{redacted(url)}' is no address here; give {kinds}host:port/...")
+        shown = f"'{redacted(url)}'" if "//" in url else "this"  # without // nobody can tell a password from a host
+        raise ValueError(f"{shown} is no address here; give {kinds}host:port/...")
     return parts
 
 
@@ -222,7 +223,7 @@ class _Courier(threading.Thread):
         super().__init__(name=f"deliver-{address}", daemon=True)
         self._sink, self._address = name, address
         self._spool, self._peer, self._lost = spool, peer, lost
-        self._some, self._ending, self._stop = threading.Event(), threading.Event(), threading.Event()
+        self._some, self._ending, self._enough = threading.Event(), threading.Event(), threading.Event()
         self._away = self._telling = False
         self._told_at: float | None = None
         self._damaged = spool.damaged
@@ -236,14 +237,14 @@ class _Courier(threading.Thread):
         self._ending.set()
         self._some.set()
         self.join(seconds)
-        self._stop.set()
+        self._enough.set()
         self.join(0.1)
 
     def run(self) -> None:
         """Thread body."""
         batch: list[bytes] = []
         connected = False
-        while not self._stop.is_set():
+        while not self._enough.is_set():
             batch = batch or self._take()
             if not batch:
                 if self._ending.is_set():
@@ -261,7 +262,7 @@ class _Courier(threading.Thread):
                 connected = False
                 self._tell_away(str(error) if isinstance(error, Unreachable) else f"{type(error).__name__}: {error}")
                 self._spool.sync()
-                self._stop.wait(_RETRY)
+                self._enough.wait(_RETRY)
         self._peer.disconnect()
 
     def _take(self) -> list[bytes]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import SplitResult, unquote
+from urllib.parse import unquote
 
 from pydantic import Field, field_validator
 
@@ -34,7 +34,8 @@ class Mqtt(NetworkSink):
     @field_validator("url")
     @classmethod
     def _has_a_topic(cls, url: str) -> str:
-        topic = _topic(checked_url(url, ("mqtt", "mqtts")))
+        checked_url(url, _PORTS)
+        topic = _topic(url)
         if not topic or set(topic) & set("+#\0") or len(topic.encode()) > _TOPIC_BYTES - 100:
             raise ValueError(
                 "the address names a topic to publish to, without + and #: mqtt://host:1883/framechain/{source}"
@@ -57,14 +58,14 @@ class Mqtt(NetworkSink):
 
     def peer(self) -> Peer:
         """A connection to the broker."""
-        return _Broker(checked_url(self.url, ("mqtt", "mqtts")), self.version, self.timeout, self.ca)
+        return _Broker(self.url, self.version, self.timeout, self.ca)
 
 
 class _Broker(Peer):
-    def __init__(self, parts: SplitResult, version: str, timeout: float, ca: Path | None) -> None:
-        self._parts, self._version, self._timeout = parts, version, timeout
-        self._topic = _topic(parts)
-        self._tls = trusted(ca) if parts.scheme.lower() == "mqtts" else None
+    def __init__(self, url: str, version: str, timeout: float, ca: Path | None) -> None:
+        self._parts, self._topic = checked_url(url, _PORTS), _topic(url)
+        self._version, self._timeout = version, timeout
+        self._tls = trusted(ca) if self._parts.scheme.lower() == "mqtts" else None
         self._client: Any = None
         self._changed = threading.Condition()
         self._answers: dict[int, str] = {}  # "" or why it was refused, by the number of the message
@@ -139,6 +140,5 @@ class _Broker(Peer):
             self._changed.notify_all()
 
 
-def _topic(parts: SplitResult) -> str:
-    tail = "".join(f"{mark}{text}" for mark, text in (("?", parts.query), ("#", parts.fragment)) if text)
-    return unquote(parts.path.removeprefix("/")) + tail
+def _topic(url: str) -> str:
+    return unquote(url.partition("://")[2].partition("/")[2])

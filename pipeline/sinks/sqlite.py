@@ -247,8 +247,8 @@ class Sqlite(FileSink):
             if "locked" in str(error) and len(frames) < _WAITING:
                 base.frames, base.tracks, base.texts = frames, tracks, texts
                 return
-            full = isinstance(failure, DiskFull)
-            self.dropped["disk full" if full else "not written"] += len(frames)
+            full, locked = isinstance(failure, DiskFull), "locked" in str(error)
+            self.dropped["disk full" if full else "database locked" if locked else "not written"] += len(frames)
             if not full or not self.pauses:
                 raise failure from error
             self.pause.begin(base.path, len(frames))

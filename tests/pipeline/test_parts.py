@@ -95,14 +95,11 @@ def test_every_part_of_a_video_plays_by_itself_and_none_lacks_a_frame(tmp_path: 
         assert (tmp_path / name).read_bytes()[:64].count(b"moof") == 0
 
 
-def test_video_parts_by_size_are_the_same_every_time(tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        written(Video(path=tmp_path / folder / "out.mp4", rotate={"bytes": 30_000}), frames(200, noise=True))
-    assert len(names(tmp_path / "a")) > 3
-    assert names(tmp_path / "a") == names(tmp_path / "b")
-    assert sum(len(times(tmp_path / "a" / name)) for name in names(tmp_path / "a")) == 200
-    for name in names(tmp_path / "a"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+def test_video_goes_on_in_parts_by_size(tmp_path: Path) -> None:
+    written(Video(path=tmp_path / "out.mp4", rotate={"bytes": 30_000}), frames(200, noise=True))
+    sizes = [(tmp_path / name).stat().st_size for name in names(tmp_path)]
+    assert all(30_000 < size < 60_000 for size in sizes[:-1]), "what the encoder holds comes on top"
+    assert sum(len(times(tmp_path / name)) for name in names(tmp_path)) == 200
 
 
 def test_live_parts_are_named_by_the_clock_and_overwrite_nothing(tmp_path: Path) -> None:
