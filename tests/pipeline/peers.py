@@ -69,21 +69,24 @@ class Broker:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            self._process.terminate()
             self._process.wait()
             self._process = None
 
 
 class Subscriber:
-    """Collects (topic, message as parsed JSON) from a broker, over its restarts."""
+    """Collects (topic, message as parsed JSON) from a broker, over its restarts.
 
-    def __init__(self, port: int, topic: str = "#") -> None:
+    With `session` the broker keeps for it what it missed, if it is told to keep anything.
+    """
+
+    def __init__(self, port: int, topic: str = "#", session: str = "") -> None:
         from paho.mqtt.client import Client
         from paho.mqtt.enums import CallbackAPIVersion
 
         self.seen: list[tuple[str, Any]] = []
         self.subscribed = threading.Event()
-        self._client = Client(CallbackAPIVersion.VERSION2)
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id=session, clean_session=not session)
         self._client.reconnect_delay_set(0.05, 0.05)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self.subscribed.set()

@@ -1,0 +1,289 @@
+"""What happens to outputs when things fail in mid-run, each a real event: kill -9, a full disk, peers that go away.
+
+A camera (motion JPEG over HTTP) runs through `framechain run` as a user starts it; other programs judge the outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from command import FRAMECHAIN
+from peers import Broker, Server, Subscriber, until
+
+RATE = 25.0
+
+# Longest from when a peer or the disk is back to when what was held up gets through.
+RECOVERY = 2.0
+
+
+@pytest.fixture
+def camera() -> Iterator[str]:
+    """The address of a camera that gives pictures as long as somebody looks."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            blocks = np.random.default_rng(0).integers(0, 255, (15, 20, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+            number, start = 0, time.monotonic()
+            try:
+                while True:
+                    jpeg = cv2.imencode(".jpg", np.roll(blocks, number * 3, 1))[1].tobytes()
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    self.wfile.write(head.encode() + jpeg + b"\r\n")
+                    number += 1
+                    time.sleep(max(0.0, start + number / RATE - time.monotonic()))
+            except OSError:
+                pass
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/cam.mjpg"
+    server.shutdown()
+    server.server_close()
+
+
+class Run:
+    """`framechain run` over the camera into the given sinks."""
+
+    def __init__(self, folder: Path, camera: str, sinks: dict[str, Any], *options: str) -> None:
+        source = {"uri": camera, "id": "cam"}
+        config = {"sources": [source], "sinks": [{name: options} for name, options in sinks.items()]}
+        (folder / "chain.json").write_text(json.dumps(config))  # JSON is YAML
+        self._log = folder / "log"
+        with self._log.open("w") as log:
+            command = [*FRAMECHAIN, "run", "--config", "chain.json", *options]
+            self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Wait for a condition as long as the run goes on."""
+
+        def met() -> Any:
+            assert self.process.poll() is None, self.log()
+            return condition()
+
+        until(met, 60)
+
+    def stop(self) -> str:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 128 + signal.SIGTERM, self.log()
+        text = self.log()
+        assert "Traceback" not in text
+        return text
+
+
+@contextmanager
+def running(folder: Path, camera: str, sinks: dict[str, Any], *options: str) -> Iterator[Run]:
+    run = Run(folder, camera, sinks, *options)
+    try:
+        yield run
+    finally:
+        run.process.kill()
+        run.process.wait()
+
+
+def rows(*paths: Path) -> list[int]:
+    """Indices of the frames in files of JSON lines, which must be whole."""
+    text = "".join(path.read_text() for path in paths)
+    assert not text or text.endswith("\n")
+    return [json.loads(line)["frame"] for line in text.splitlines()]
+
+
+def lines_of(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def probed(path: Path) -> int:
+    """Frames that FFmpeg decodes from a video, which begins with a key frame; it may complain of nothing."""
+    if shutil.which("ffprobe") is None:
+        pytest.skip("no ffprobe; apt-get install ffmpeg")
+    wanted = "stream=nb_read_frames:packet=flags"
+    command = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-count_frames",
+        "-select_streams",
+        "v",
+        "-show_entries",
+        wanted,
+        "-of",
+        "json",
+    ]
+    done = subprocess.run([*command, str(path)], capture_output=True, check=True)
+    assert done.stderr == b"", path
+    found = json.loads(done.stdout)
+    assert found["packets"][0]["flags"].startswith("K")
+    return int(found["streams"][0]["nb_read_frames"])
+
+
+def in_database(path: Path) -> list[int]:
+    base = sqlite3.connect(path)
+    try:
+        assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return [index for (index,) in base.execute("SELECT frame FROM frames ORDER BY id")]
+    finally:
+        base.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_kill_9_in_mid_recording_leaves_every_output_valid(camera: str, tmp_path: Path) -> None:
+    server = Server()
+    hook = {"webhook": {"url": f"http://127.0.0.1:{server.port}/", "spool": "spool"}}
+    sinks = {
+        "video": {"path": "v/{source}.mp4", "rotate": {"seconds": 2}},
+        "jsonl": {"path": "out.jsonl", "append": True},
+        "sqlite": {"path": "out.db"},
+        **hook,
+    }
+    lines = tmp_path / "out.jsonl"
+    with running(tmp_path, camera, sinks) as run:
+        run.until(lambda: lines_of(lines) > 6 * RATE)
+        run.process.kill()
+        run.process.wait()
+    recorded = rows(lines)
+    assert recorded == sorted(set(recorded)), "the camera's frames that came too late are left out"
+    parts = sorted((tmp_path / "v").glob("cam-*.mp4"))
+    assert len(parts) >= 3
+    assert sum(map(probed, parts)) > len(recorded) - 3 * RATE, "the last fragment and what the encoder held"
+    assert in_database(tmp_path / "out.db") == recorded[: len(in_database(tmp_path / "out.db"))]
+    assert len(in_database(tmp_path / "out.db")) > len(recorded) - 2 * RATE, "one transaction"
+
+    # half a line, as a power cut leaves it; and a server for what waits in the spool
+    with lines.open("a") as end:
+        end.write('{"source":"cam","fra')
+    server.start()
+    with running(tmp_path, camera, {"jsonl": sinks["jsonl"], "sqlite": sinks["sqlite"], **hook}) as run:
+        run.until(lambda: lines_of(lines) > len(recorded) + RATE)
+        run.stop()
+    server.stop()
+    assert rows(lines)[: len(recorded)] == recorded
+    assert rows(lines)[len(recorded)] < RATE, "the second run follows at once"
+    assert [row["frame"] for row in server.seen] == rows(lines), (
+        "nothing of the killed run is missing, nothing comes twice"
+    )
+    base = sqlite3.connect(tmp_path / "out.db")
+    assert base.execute("SELECT count(*) FROM runs").fetchone() == (2,)
+    base.close()
+
+
+def test_a_full_disk_pauses_recording_and_nothing_else(camera: str, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be mounted here; that takes root on Linux")
+    try:
+        paths = {"video": "disk/out.mp4", "jsonl": "disk/out.jsonl", "sqlite": "disk/out.db"}
+        sinks = {name: {"path": path} for name, path in paths.items()}
+        with running(tmp_path, camera, sinks, "--report", "report.json") as run:
+            lines = disk / "out.jsonl"
+            run.until(lambda: lines_of(lines) > 3 * RATE)
+            hog = os.open(disk / "hog", os.O_WRONLY | os.O_CREAT)
+
+            # what is freed by one sink or another goes as well, until all of them have noticed
+            def notice() -> bool:
+                try:
+                    while os.write(hog, bytes(4096)):
+                        pass
+                except OSError:
+                    return run.log().count("there is no room left in") == 3
+
+            run.until(notice)
+            time.sleep(1)
+            os.close(hog)
+            (disk / "hog").unlink()
+            freed = time.monotonic()
+            run.until(lambda: run.log().count("there is room in") == 3)
+            assert time.monotonic() - freed <= RECOVERY
+            before = lines_of(lines)
+            run.until(lambda: lines_of(lines) > before + RATE)
+            said = run.stop()
+        metrics = json.loads((tmp_path / "report.json").read_text())["metrics"]
+        (source,) = metrics["sources"]
+        assert source["finished"] == source["captured"] - sum(source["dropped"].values())
+        written = {stage["name"]: (stage["frames"], stage["dropped"]) for stage in metrics["stages"]}
+        held = {
+            "sink:video": sum(map(probed, disk.glob("*.mp4"))),
+            "sink:jsonl": len(rows(lines)),
+            "sink:sqlite": len(in_database(disk / "out.db")),
+        }
+        for name, count in held.items():
+            frames, dropped = written[name]
+            assert frames == source["finished"], "it went on to the end"
+            assert dropped.keys() == {"disk full"}
+            assert count + dropped["disk full"] == frames, name
+            assert f"{name}: {dropped['disk full']} frames are not in its output (disk full" in said
+        assert len(list(disk.glob("*.mp4"))) == 2
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_peers_that_go_away_get_everything_in_order_when_they_are_back(camera: str, tmp_path: Path) -> None:
+    (tmp_path / "broker").mkdir()
+    keep = (f"persistence_location {tmp_path}/broker/", "persistence true", "max_queued_messages 0")
+    broker, server = Broker(tmp_path, "allow_anonymous true", *keep), Server()
+    broker.start()
+    server.start()
+    reader = Subscriber(broker.port, session="reader")
+    sinks = {
+        "jsonl": {"path": "out.jsonl"},
+        "mqtt": {"url": f"mqtt://user:s3cret@127.0.0.1:{broker.port}/site/{{source}}", "spool": "m"},
+        "webhook": {"url": f"http://user:s3cret@127.0.0.1:{server.port}/", "spool": "w"},
+    }
+    lines = tmp_path / "out.jsonl"
+    try:
+        with running(tmp_path, camera, sinks, "--report", "report.json") as run:
+            run.until(lambda: len(reader.seen) > RATE and len(server.seen) > RATE)
+            reader.subscribed.clear()
+            broker.stop()
+            server.stop()
+            run.until(lambda: run.log().count("cannot be reached") == 2)
+            away = lines_of(lines)
+            run.until(lambda: lines_of(lines) > away + 4 * RATE)
+            counts = len(reader.seen), len(server.seen)
+            broker.start()
+            server.start()
+            back = time.monotonic()
+            until(lambda: len(reader.seen) > counts[0] and len(server.seen) > counts[1])
+            assert time.monotonic() - back <= RECOVERY
+            said = run.stop()
+        until(lambda: reader.seen and reader.seen[-1][1]["frame"] == rows(lines)[-1])
+    finally:
+        broker.stop()
+        server.stop()
+        reader.close()
+    everything = rows(lines)
+    assert len(everything) > 5 * RATE
+    assert everything == sorted(set(everything))
+    assert {topic for topic, _ in reader.seen} == {"site/cam"}
+    for seen in ([row["frame"] for _, row in reader.seen], [row["frame"] for row in server.seen]):
+        assert list(dict.fromkeys(seen)) == everything, "all of them in order; some may come twice"
+        assert len(seen) < len(everything) + 150
+    assert "s3cret" not in said + (tmp_path / "report.json").read_text()
+    stages = json.loads((tmp_path / "report.json").read_text())["metrics"]["stages"]
+    assert [(stage["dropped"], stage["pending"]) for stage in stages if stage["kind"] == "sink"] == [({}, 0)] * 4
