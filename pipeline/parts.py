@@ -51,8 +51,13 @@ class Series:
         self._path, self._rotation, self._live = path, rotation, live
         self._plain = rotation is None and PART not in str(path)
         self._number = 0
-        self._begun: float | None = None
+        self._since: float | None = None
         self._stamp = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has a part."""
+        return self._number > 0
 
     def due(self, timestamp: float, size: int) -> bool:
         """Whether the next frame, of `timestamp` in seconds, belongs into a new part.
@@ -61,12 +66,12 @@ class Series:
             size: bytes that the part would have with the frame.
         """
         now = self.clock(timestamp)
-        if self._begun is None:
-            self._begun = now
+        if self._since is None:
+            self._since = now
             return False
         if self._rotation is None:
             return False
-        long = self._rotation.seconds is not None and now - self._begun >= self._rotation.seconds
+        long = self._rotation.seconds is not None and now - self._since >= self._rotation.seconds
         return long or (self._rotation.bytes is not None and size > self._rotation.bytes)
 
     def clock(self, timestamp: float) -> float:
@@ -76,7 +81,7 @@ class Series:
     def next(self, timestamp: float | None = None) -> Path:
         """The file of the next part, which begins with the frame of that timestamp."""
         self._number += 1
-        self._begun = None if timestamp is None else self.clock(timestamp)
+        self._since = None if timestamp is None else self.clock(timestamp)
         if self._plain and self._number == 1:
             return self._path
         if not self._live:

@@ -50,7 +50,8 @@ class Video(PartedSink):
     def begin(self, source: SourceInfo) -> None:
         """Take note of the rate. An old file goes now, so that what is there is this run's."""
         super().begin(source)
-        self._claimed[source.id].unlink(missing_ok=True)
+        if self.rotate is None and not self.series(source.id).begun:
+            self._claimed[source.id].unlink(missing_ok=True)
         self._rates[source.id] = source.fps or _DEFAULT_FPS
 
     def record(self, frame: Frame) -> None:

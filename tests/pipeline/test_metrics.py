@@ -69,3 +69,16 @@ def test_a_snapshot_is_json_a_table_and_prometheus_text() -> None:
     assert 'framechain_source_finished_total{source="a\\"b\\\\"} 30' in lines
     names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert len(names) == len(set(names)), "each family is announced once"
+
+
+def test_what_a_sink_could_not_write_is_in_all_forms() -> None:
+    sink = Keep()
+    sink.dropped.update({"disk full": 3})
+    snapshot = Pipeline([Memory(count=5)], [], [sink]).run()
+    (figures,) = (stage for stage in snapshot.stages if stage.kind == "sink")
+    assert (figures.dropped, figures.pending) == ({"disk full": 3}, 0)
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(tables(snapshot))
+    assert "sink:keep: 3 frames are not in its output (disk full 3)" in console.export_text()
+    assert 'framechain_sink_dropped_total{sink="sink:keep",reason="disk full"} 3' in prometheus(snapshot)
+    assert 'framechain_sink_pending_frames{sink="sink:keep"} 0' in prometheus(snapshot)

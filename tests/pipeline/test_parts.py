@@ -138,6 +138,30 @@ def test_video_parts_are_deleted_too(tmp_path: Path) -> None:
     assert names(tmp_path) == [f"out-{n:06d}.mp4" for n in (7, 8, 9, 10)]
 
 
+def test_a_file_that_parts_do_not_overwrite_stays(tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").write_text("another run's")
+    written(Video(path=tmp_path / "out.mp4", rotate={"seconds": 10}), frames(3))
+    assert names(tmp_path) == ["out-000001.mp4", "out.mp4"]
+    assert (tmp_path / "out.mp4").read_text() == "another run's"
+
+
+def test_a_source_that_begins_again_goes_on_in_a_new_part(tmp_path: Path) -> None:
+    for sink in (
+        Video(path=tmp_path / "out.mp4"),
+        JsonLines(path=tmp_path / "out.jsonl"),
+        Csv(path=tmp_path / "{source}.csv"),
+    ):
+        sink.open()
+        for _ in range(2):
+            sink.begin(info())
+            for frame in frames(3):
+                sink.write(frame)
+            sink.end("street")
+        sink.close()
+    assert names(tmp_path) == ["out-000002.mp4", "out.jsonl", "out.mp4", "street-000002.csv", "street.csv"]
+    assert (tmp_path / "out.jsonl").read_text().count("\n") == 6
+
+
 def test_rotation_is_checked() -> None:
     for wrong in ({}, {"seconds": 0}, {"keep_bytes": 5}, {"hours": 1}):
         with pytest.raises(ValidationError):
