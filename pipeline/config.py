@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -280,13 +280,21 @@ def _first(error: ValidationError, model: type[BaseModel]) -> tuple[Key, str]:
     detail = next((one for one in details if one["type"] == "extra_forbidden"), details[0])
     key = tuple(detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return key, f"there is no such option{nearest(str(key[-1]), model.model_fields)}"
+        return key, f"there is no such option{nearest(str(key[-1]), _fields(model, key[:-1]))}"
     if detail["type"] == "missing":
         return key, "this option must be given"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return key, message
     return key, f"{message}, not {detail['input']!r}"
+
+
+def _fields(model: type[BaseModel], key: Key) -> list[str]:
+    """The options of a model, or of the one that is an option of it."""
+    for name in key:
+        annotation = model.model_fields[str(name)].annotation
+        model = next(kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type))
+    return list(model.model_fields)
 
 
 def _note_lines(node: yaml.Node, key: Key, lines: dict[Key, int], path: Path, seen: set[int]) -> None:

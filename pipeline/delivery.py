@@ -24,7 +24,7 @@ from pipeline.frame_json import to_json
 from pipeline.models import cache_folder
 from pipeline.output import file_safe
 from pipeline.sink import Sink
-from pipeline.spool import Spool
+from pipeline.spool import Spool, SpoolTaken
 
 logger = logging.getLogger("framechain")
 
@@ -33,6 +33,9 @@ _BATCH, _BATCH_BYTES = 100, 1 << 20
 
 # Seconds between two tries to reach a peer that is away: it has its messages within 2 s of being back.
 _RETRY = 1.0
+
+# Runs that may send to one address at the same time without being told a folder each.
+_RUNS = 64
 
 # A peer that comes and goes is told of once in so many seconds.
 _TOLD_EVERY = 60.0
@@ -115,9 +118,7 @@ class NetworkSink(Sink, ABC):
             UsageError: the spool cannot be used, or another run uses it.
         """
         address = redacted(self.url)
-        digest = hashlib.sha256(address.encode()).hexdigest()[:12]
-        folder = self.spool or cache_folder("spool") / f"{self.name}-{file_safe(address)[:60]}-{digest}"
-        self._spool = Spool(folder.expanduser(), self.spool_bytes)
+        self._spool = self._own_spool(address)
         self.dropped.update({"damaged": self._spool.damaged} if self._spool.damaged else {})
         if left := len(self._spool):
             logger.info("sink '%s': %d messages of an earlier run are delivered first", self.name, left)
@@ -178,6 +179,19 @@ class NetworkSink(Sink, ABC):
     def pending(self) -> int:
         """Messages that the peer has not had yet."""
         return 0 if self._spool is None else len(self._spool)
+
+    def _own_spool(self, address: str) -> Spool:
+        """The folder that was named; else the first for this address that no other run uses now."""
+        if self.spool is not None:
+            return Spool(self.spool.expanduser(), self.spool_bytes)
+        digest = hashlib.sha256(address.encode()).hexdigest()[:12]
+        folder = cache_folder("spool") / f"{self.name}-{file_safe(address)[:60]}-{digest}"
+        for number in range(2, _RUNS + 1):
+            try:
+                return Spool(folder, self.spool_bytes)
+            except SpoolTaken:
+                folder = folder.with_name(f"{folder.name.removesuffix(f'_{number - 1}')}_{number}")
+        return Spool(folder, self.spool_bytes)
 
     def _lost(self, reason: str, count: int) -> None:
         with self._counting:

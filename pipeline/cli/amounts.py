@@ -1,4 +1,4 @@
-"""Amounts of time and of bytes as a person writes them: 1h, 500MB."""
+"""Amounts of time and of bytes as a person writes them: 1h, 500MB; a bare number is seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from pipeline.errors import UsageError
 
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+_SECONDS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
 _BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
@@ -21,8 +21,8 @@ def amounts(text: str, flag: str, prefix: str = "") -> dict[str, float | int]:
     """
     found: dict[str, float | int] = {}
     for word in filter(None, re.split(r"[,\s]+", text.strip())):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([a-zA-Z]+)", word)
-        number, unit = (float(match[1]), match[2].lower()) if match else (0.0, "")
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([a-zA-Z]*)", word)
+        number, unit = (float(match[1]), match[2].lower()) if match else (0.0, "?")
         if number > 0 and unit in _SECONDS:
             found[f"{prefix}seconds"] = number * _SECONDS[unit]
         elif number > 0 and unit in _BYTES:

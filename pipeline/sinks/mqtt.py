@@ -19,6 +19,9 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 # Names of topics are strings of so many bytes at most (MQTT 5.0, section 1.5.4).
 _TOPIC_BYTES = 65_535
 
+# What a packet holds besides topic and message, at most: header, length, number, no properties.
+_PACKET_BYTES = 16
+
 
 class Mqtt(NetworkSink):
     """Publishes one JSON object a frame, QoS 1, to `mqtt://user:password@host:1883/topic/{source}`, or `mqtts://`."""
@@ -71,6 +74,7 @@ class _Broker(Peer):
         self._answers: dict[int, str] = {}  # "" or why it was refused, by the number of the message
         self._greeting: str | None = None  # "" or why we may not come in
         self._gone = ""
+        self._largest: int | None = None  # packet that the broker takes; it would end the connection over a larger one
 
     def connect(self) -> None:
         from paho.mqtt.client import Client, MQTTv5, MQTTv311
@@ -104,19 +108,28 @@ class _Broker(Peer):
                 raise Unreachable(self._greeting or self._gone or f"no answer within {self._timeout:g} s")
 
     def send(self, messages: Sequence[tuple[str, bytes]], settled: Settled) -> None:
-        numbers = []
+        numbers: list[int | None] = []
         for source, body in messages:
-            published = self._client.publish(self._topic.replace(PLACEHOLDER, source), body, qos=1)
+            topic = self._topic.replace(PLACEHOLDER, source)
+            if self._largest is not None and len(topic.encode()) + len(body) + _PACKET_BYTES > self._largest:
+                numbers.append(None)
+                continue
+            published = self._client.publish(topic, body, qos=1)
             if published.rc not in (0, 4):  # 4: the connection went just now, which is told below
                 raise Unreachable(f"the client refuses with code {published.rc}")
             numbers.append(published.mid)
         for number in numbers:
-            with self._changed:
-                self._changed.wait_for(lambda: number in self._answers or self._gone, self._timeout)  # noqa: B023
-                answer = self._answers.pop(number, None)
-            if answer is None:
-                raise Unreachable(self._gone or f"it confirms no message within {self._timeout:g} s")
-            settled(answer)
+            settled(self._answer(number))
+
+    def _answer(self, number: int | None) -> str:
+        if number is None:
+            return f"it takes {self._largest} bytes at most"
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._answers or self._gone, self._timeout)
+            answer = self._answers.pop(number, None)
+        if answer is None:
+            raise Unreachable(self._gone or f"it confirms no message within {self._timeout:g} s")
+        return answer
 
     def disconnect(self) -> None:
         if self._client is not None:
@@ -126,6 +139,7 @@ class _Broker(Peer):
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         with self._changed:
+            self._largest = getattr(properties, "MaximumPacketSize", None)
             self._greeting = str(reason) if reason.is_failure else ""
             self._changed.notify_all()
 

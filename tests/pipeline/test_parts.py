@@ -170,6 +170,12 @@ def test_rotation_is_checked() -> None:
         JsonLines(path=Path("a"), rotate={"seconds": 1}, append=True)
 
 
+def test_a_misspelt_key_of_a_rotation_is_told_by_its_own_names() -> None:
+    sink = {"jsonl": {"path": "a.jsonl", "rotate": {"second": 5}}}
+    with pytest.raises(UsageError, match=r"rotate\.second: there is no such option; did you mean 'seconds'\?"):
+        Document({"sources": ["test:"], "sinks": [sink]}).build()
+
+
 def test_appending_cuts_half_a_line_off(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_bytes(b'{"a":1}\n{"b":"' + b"x" * 200_000)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from test_sinks_lines import frame, info
 
 from pipeline.config import Document
 from pipeline.delivery import NetworkSink
-from pipeline.errors import UsageError
+from pipeline.errors import MissingExtra, UsageError
 from pipeline.sinks.jsonl import JsonLines
 from pipeline.sinks.mqtt import Mqtt
 from pipeline.sinks.webhook import Webhook
@@ -125,6 +126,27 @@ def test_mqtt_messages_that_the_broker_refuses_are_counted(tmp_path: Path, caplo
     broker.stop()
     assert sink.dropped == {"refused": 5}
     assert "refuses a message (Not authorized)" in caplog.text
+
+
+def test_mqtt_leaves_out_what_the_broker_would_end_the_connection_over(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, "allow_anonymous true", "max_packet_size 2000")
+    broker.start()
+    reader = Subscriber(broker.port)
+    sink = Mqtt(url=f"mqtt://127.0.0.1:{broker.port}/a", spool=tmp_path / "s")
+    begun(sink, "street", "s" * 3000)
+    for source in ("street", "s" * 3000, "street"):
+        sink.write(frame(source))
+    sink.close()
+    until(lambda: len(reader.seen) == 2)
+    assert sink.dropped == {"refused": 1}
+    reader.close()
+    broker.stop()
+
+
+def test_without_its_package_mqtt_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'framechain\[mqtt\]'"):
+        Mqtt(url="mqtt://h/a", spool=tmp_path / "s").open()
 
 
 def test_mqtt_over_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -330,6 +352,22 @@ def test_headers_are_checked_and_their_values_never_told() -> None:
         with pytest.raises(UsageError) as refused:
             Document({"sources": ["test:"], "sinks": [{"webhook": {"url": "http://h/", "headers": headers}}]}).build()
         assert "hunter2" not in str(refused.value)
+
+
+def test_runs_that_send_to_one_address_have_a_spool_each(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAMECHAIN_CACHE", str(tmp_path))
+    three = [Webhook(url=f"http://u:secret@127.0.0.1:{server.port}/") for _ in range(3)]
+    for number, sink in enumerate(three):
+        begun(sink)
+        sink.write(frame(index=number))
+    for sink in three:
+        sink.close()
+    assert sorted(indices(server.seen)) == [0, 1, 2]
+    folders = sorted(path.name for path in (tmp_path / "spool").iterdir())
+    assert folders == [folders[0], f"{folders[0]}_2", f"{folders[0]}_3"]
+    assert "secret" not in folders[0]
 
 
 def test_one_spool_serves_one_sink(tmp_path: Path) -> None:
