@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from command import FRAMECHAIN
+from command import FRAMECHAIN, complaint, framechain
 from peers import Broker, Server, Subscriber, until
 
 RATE = 25.0
@@ -287,3 +287,25 @@ def test_peers_that_go_away_get_everything_in_order_when_they_are_back(camera: s
     assert "s3cret" not in said + (tmp_path / "report.json").read_text()
     stages = json.loads((tmp_path / "report.json").read_text())["metrics"]["stages"]
     assert [(stage["dropped"], stage["pending"]) for stage in stages if stage["kind"] == "sink"] == [({}, 0)] * 4
+
+
+def test_flags_write_parts_and_a_database(tmp_path: Path) -> None:
+    source = ("run", "test:320x240@25,frames=50", "--no-embed", "--no-text", "-q")
+    done = framechain(
+        *source, *("--jsonl", "a.jsonl", "--video", "a.mp4", "--rotate", "1s,100MB", "--keep", "1d", "--sqlite", "a.db"),
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["a-000001.jsonl", "a-000001.mp4", "a-000002.jsonl", "a-000002.mp4", "a.db"]
+    assert rows(tmp_path / found[0]) == list(range(25))
+    assert [probed(tmp_path / found[1]), probed(tmp_path / found[3])] == [25, 25]
+    assert in_database(tmp_path / "a.db") == list(range(50))
+    for flags, said in (
+        (("--rotate", "1h"), "--rotate is for files, and none is written; add --video, --jsonl, --csv or --mot"),
+        (("--keep", "1d", "--jsonl", "b.jsonl"), "--keep is for what --rotate makes; give both"),
+        (("--mqtt", "mqtt://u:hunter2@h"), "names a topic to publish to"),
+    ):
+        line = complaint(framechain(*source, *flags, cwd=tmp_path), 2)
+        assert said in line
+        assert "hunter2" not in line
