@@ -290,13 +290,12 @@ def test_peers_that_go_away_get_everything_in_order_when_they_are_back(camera: s
 
 
 def test_flags_write_parts_and_a_database(tmp_path: Path) -> None:
-    source = ("run", "test:320x240@25,frames=50", "--no-embed", "--no-text", "-q")
-    done = framechain(
-        *source, *("--jsonl", "a.jsonl", "--video", "a.mp4", "--rotate", "1s,100MB", "--keep", "1d", "--sqlite", "a.db"),
-        cwd=tmp_path,
-    )  # fmt: skip
+    (tmp_path / "chain.yaml").write_text("sources: ['test:320x240@25,frames=50']\n")
+    source = ("run", "--config", "chain.yaml", "-q")
+    files = ("--jsonl", "a.jsonl", "--video", "a.mp4", "--sqlite", "a.db")
+    done = framechain(*source, *files, "--rotate", "1s,100MB", "--keep", "1d", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = sorted(path.name for path in tmp_path.iterdir())
+    found = sorted(path.name for path in tmp_path.glob("a*"))
     assert found == ["a-000001.jsonl", "a-000001.mp4", "a-000002.jsonl", "a-000002.mp4", "a.db"]
     assert rows(tmp_path / found[0]) == list(range(25))
     assert [probed(tmp_path / found[1]), probed(tmp_path / found[3])] == [25, 25]
