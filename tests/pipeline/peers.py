@@ -1,16 +1,18 @@
-"""Real peers for network sinks: Mosquitto, and an HTTP server that answers as it is told."""
+"""Real peers for sinks: Mosquitto, an HTTP server that answers as it is told, a small disk."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,30 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
     subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
     return cert, key
+
+
+@contextmanager
+def small_disk(folder: Path, mebibytes: int = 1) -> Iterator[Path]:
+    """A disk of its own at `folder`."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be mounted here; that takes root on Linux")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte free; deleting what is returned frees them again."""
+    path = folder / "hog"
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    with suppress(OSError):
+        while os.write(file, bytes(4096)):
+            pass
+    os.close(file)
+    return path
 
 
 class Broker:

@@ -1,19 +1,16 @@
 """Parts of an output: names, seams, what is kept, a full disk."""
 
 import logging
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from peers import fill, small_disk
 from pydantic import ValidationError
 from test_sinks_lines import frame as found
 
@@ -242,27 +239,9 @@ def test_a_source_is_never_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    command = [str(mount), "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if mount is None or sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no small disk can be mounted here; that takes root on Linux")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Leave no byte free; deleting what is returned frees it again."""
-    path = folder / "hog"
-    file = os.open(path, os.O_WRONLY | os.O_CREAT)
-    with suppress(OSError):
-        while os.write(file, bytes(4096)):
-            pass
-    os.close(file)
-    return path
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 KINDS: dict[str, type[FileSink]] = {"jsonl": JsonLines, "mp4": Video, "db": Sqlite}
@@ -289,12 +268,12 @@ def held(folder: Path, kind: str) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["jsonl", "mp4", "db"])
 def test_a_full_disk_pauses_a_live_recording_and_every_frame_is_counted(
-    kind: str, small_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kind: str, disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("pipeline.disk_full._RETRY", 0.0)
     caplog.set_level(logging.WARNING)
     options: dict[str, Any] = {"commit": 0.01} if kind == "db" else {}
-    sink = KINDS[kind](path=small_disk / f"out.{kind}", **options)
+    sink = KINDS[kind](path=disk / f"out.{kind}", **options)
     sink.open()
     sink.begin(info(live=True))
     given = 0
@@ -310,7 +289,7 @@ def test_a_full_disk_pauses_a_live_recording_and_every_frame_is_counted(
         write()
     if isinstance(sink, Sqlite):
         sink.end("street")
-    blocker = fill(small_disk)
+    blocker = fill(disk)
     while not sink.dropped["disk full"]:
         write()
         if isinstance(sink, Sqlite):
@@ -324,26 +303,48 @@ def test_a_full_disk_pauses_a_live_recording_and_every_frame_is_counted(
     sink.end("street")
     lost = sink.dropped["disk full"]
     sink.close()
-    counts = held(small_disk, kind)
+    counts = held(disk, kind)
     assert sum(counts) + lost == given
     assert len(counts) == (2 if kind == "mp4" else 1), "a video goes on in a new part"
     assert counts[-1] >= 20
     assert [record.message.split(":")[0] for record in caplog.records] == [
-        f"there is no room left in {small_disk}",
-        f"there is room in {small_disk}",
+        f"there is no room left in {disk}",
+        f"there is room in {disk}",
     ]
     assert str(lost) in caplog.records[1].message
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "mp4", "db", "csv"])
+def test_a_disk_that_is_full_at_the_start_is_waited_for(kind: str, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.disk_full._RETRY", 0.0)
+    blocker = fill(disk)
+    sink = (KINDS | {"csv": Csv})[kind](path=disk / f"out.{kind}")
+    sink.open()
+    sink.begin(info(live=True))
+    for index in range(60):
+        sink.write(found(index=index))
+    blocker.unlink()
+    for index in range(60, 100):
+        sink.write(found(index=index))
+    sink.end("street")
+    sink.close()
+    if kind == "csv":
+        (table,) = disk.glob("*.csv")
+        rows = table.read_text().splitlines()
+        assert (rows[0] + "\n", len(rows) - 1) == (Csv.header, 100 - sink.dropped["disk full"])
+    else:
+        assert sum(held(disk, kind)) == 100 - sink.dropped["disk full"] >= 40
 
 
 @pytest.mark.parametrize(
     ("live", "on_full", "fails"), [(False, "auto", True), (True, "fail", True), (False, "pause", False)]
 )
-def test_what_a_full_disk_does_can_be_chosen(live: bool, on_full: Any, fails: bool, small_disk: Path) -> None:
-    sink = JsonLines(path=small_disk / "out.jsonl", on_full=on_full)
+def test_what_a_full_disk_does_can_be_chosen(live: bool, on_full: Any, fails: bool, disk: Path) -> None:
+    sink = JsonLines(path=disk / "out.jsonl", on_full=on_full)
     sink.open()
     sink.begin(info(live=live))
-    fill(small_disk)
-    refused = f"cannot write {small_disk}/out.jsonl: No space left on device; "
+    fill(disk)
+    refused = f"cannot write {disk}/out.jsonl: No space left on device; "
     with pytest.raises(FramechainError, match=re.escape(refused)) if fails else nullcontext():
         for frame in frames(200):
             sink.write(frame)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import Broker, Server, Subscriber, certificate, until
+from peers import Broker, Server, Subscriber, certificate, fill, small_disk, until
 from pydantic import ValidationError
 from test_sinks_lines import frame, info
 
@@ -300,6 +300,31 @@ def test_what_has_no_room_is_counted_and_the_newest_stay(
     assert indices(server.seen) == sorted(indices(server.seen))
     assert indices(server.seen)[-1] == 2999
     assert caplog.text.count("is full") == 1
+
+
+def test_a_full_disk_costs_messages_and_nothing_else(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.disk_full._RETRY", 0.0)
+    server.stop()
+    with small_disk(tmp_path / "disk") as disk:
+        sink = Webhook(url=f"http://127.0.0.1:{server.port}/", spool=disk / "s")
+        begun(sink)
+        for index in range(100):
+            sink.write(frame(index=index))
+        blocker = fill(disk)
+        for index in range(100, 200):
+            sink.write(frame(index=index))
+        assert sink.dropped["disk full"] > 50
+        blocker.unlink()
+        for index in range(200, 300):
+            sink.write(frame(index=index))
+        server.start()
+        sink.close()
+        kept = indices(server.seen)
+        assert kept == sorted(set(kept))
+        assert len(kept) + sink.dropped["disk full"] == 300
+        assert {*range(100), *range(200, 300)} <= set(kept)
 
 
 def test_a_message_that_is_too_large_is_left_out(server: Server, tmp_path: Path) -> None:
