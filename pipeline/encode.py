@@ -167,13 +167,18 @@ class Recording:
         """
         return max(self._span, self._last + self._span - (self._last_decoded - self._first_decoded))
 
-    def put_index_in_front(self) -> None:
-        """Make a plain MP4 of the finished file; where there is no room for a copy, it stays as it is."""
+    def put_index_in_front(self, copy: str) -> None:
+        """Make a plain MP4 of the finished file; where there is no room for a copy, it stays as it is.
+
+        Args:
+            copy: name of the copy while it is made. A run that is killed then leaves it; the next to use the name
+                overwrites it.
+        """
         if self._broken:
             return
         import av
 
-        partial = self.path.with_name(f".{self.path.name}.part")
+        partial = self.path.with_name(copy)
         try:
             with (
                 av.open(f"file:{self.path}") as fragments,

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipeline.address import redacted
 from pipeline.cli.amounts import amounts
 from pipeline.cli.chain import (
     Batch,
@@ -230,6 +231,8 @@ def _conclude(tally: Tally, snapshot: Snapshot, chain: Chain) -> None:
         if path := getattr(sink, "path", None):
             path = with_part(path) if getattr(sink, "rotate", None) else path
             console.print(f"wrote {path}", markup=False, soft_wrap=True)
+        elif url := getattr(sink, "url", None):
+            console.print(f"sent to {redacted(url)}", markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -79,7 +79,11 @@ class Video(PartedSink):
         """Complete the source's file. A source that gave no frame has none."""
         if recording := self._recordings.pop(source, None):
             self._finish(recording)
-            recording.put_index_in_front()
+            copy = self._copy_name(source)
+            if self._indexer is None:
+                recording.put_index_in_front(copy)
+            else:  # after the parts that wait, which use the same name
+                self._indexer.submit(recording.put_index_in_front, copy).result()
 
     def close(self) -> None:
         """Complete all files."""
@@ -109,7 +113,10 @@ class Video(PartedSink):
         while len(self._unindexed) >= _UNINDEXED or (self._unindexed and self._unindexed[0].done()):
             self._unindexed.popleft().result()
         ended = self.series(source).clock(timestamp)
-        self._unindexed.append(self._indexer.submit(_index, recording, self.kept, ended))
+        self._unindexed.append(self._indexer.submit(_index, recording, self._copy_name(source), self.kept, ended))
+
+    def _copy_name(self, source: str) -> str:
+        return f".{self._claimed[source].name}.part"
 
     def _stop_indexing(self) -> None:
         if self._indexer is not None:
@@ -118,6 +125,6 @@ class Video(PartedSink):
         self._unindexed.clear()
 
 
-def _index(recording: Recording, kept: Kept, ended: float) -> None:
-    recording.put_index_in_front()
+def _index(recording: Recording, copy: str, kept: Kept, ended: float) -> None:
+    recording.put_index_in_front(copy)
     kept.add(recording.path, ended)
