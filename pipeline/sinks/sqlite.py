@@ -27,31 +27,31 @@ _APPLICATION = 0x6672616D
 _VERSION = 1
 
 _SCHEMA = """
-CREATE TABLE runs (id INTEGER PRIMARY KEY, started_at REAL NOT NULL, framechain TEXT NOT NULL);
-CREATE TABLE sources (
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, started_at REAL NOT NULL, framechain TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS sources (
     id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, name TEXT NOT NULL, uri TEXT NOT NULL,
     width INTEGER, height INTEGER, fps REAL, live INTEGER NOT NULL, UNIQUE (run, name)
 );
-CREATE TABLE frames (
+CREATE TABLE IF NOT EXISTS frames (
     id INTEGER PRIMARY KEY, source INTEGER NOT NULL REFERENCES sources, frame INTEGER NOT NULL, time REAL NOT NULL,
     captured_at REAL NOT NULL, skipped INTEGER NOT NULL
 );
-CREATE INDEX frames_of_source ON frames (source, frame);
-CREATE INDEX frames_by_clock ON frames (captured_at);
-CREATE TABLE tracks (
+CREATE INDEX IF NOT EXISTS frames_of_source ON frames (source, frame);
+CREATE INDEX IF NOT EXISTS frames_by_clock ON frames (captured_at);
+CREATE TABLE IF NOT EXISTS tracks (
     frame INTEGER NOT NULL REFERENCES frames ON DELETE CASCADE, track INTEGER NOT NULL, class TEXT NOT NULL,
     class_id INTEGER NOT NULL, score REAL NOT NULL, x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL,
     y2 REAL NOT NULL, lost INTEGER NOT NULL, since_seen REAL NOT NULL
 );
-CREATE INDEX tracks_of_frame ON tracks (frame);
-CREATE INDEX tracks_by_number ON tracks (track);
-CREATE TABLE texts (
+CREATE INDEX IF NOT EXISTS tracks_of_frame ON tracks (frame);
+CREATE INDEX IF NOT EXISTS tracks_by_number ON tracks (track);
+CREATE TABLE IF NOT EXISTS texts (
     frame INTEGER NOT NULL REFERENCES frames ON DELETE CASCADE, track INTEGER, text TEXT NOT NULL,
     confidence REAL NOT NULL, readings INTEGER NOT NULL, x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL,
     y2 REAL NOT NULL
 );
-CREATE INDEX texts_of_frame ON texts (frame);
-CREATE INDEX texts_by_text ON texts (text);
+CREATE INDEX IF NOT EXISTS texts_of_frame ON texts (frame);
+CREATE INDEX IF NOT EXISTS texts_by_text ON texts (text);
 """
 
 # Frames that may wait to be written; a disk that does not keep up then holds the chain up, as it does with files.
@@ -107,7 +107,10 @@ class Sqlite(FileSink):
         super().open()
         path = self.path.expanduser()
         if PLACEHOLDER not in str(path) and path.exists() and path.stat().st_size:
-            _connect(path).close()
+            try:
+                _connect(path).close()
+            except sqlite3.Error as error:
+                raise UsageError(f"cannot write {path}: {error}; give another path") from error
 
     def begin(self, source: SourceInfo) -> None:
         """Open the database of this source, or of all sources, and write down what the source is."""
@@ -147,8 +150,9 @@ class Sqlite(FileSink):
         """
         with self._lock:
             base = self._base(frame.source)
-            if self._failure is not None:
-                raise self._failure
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                raise failure
             number = len(base.frames)
             times = (round(frame.timestamp, 6), round(frame.captured_at, 6))
             base.frames.append((number, base.sources[frame.source], frame.index, *times, frame.skipped))
@@ -302,7 +306,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.execute(f"PRAGMA {setting}")
         if not tables:
             identity = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
-            connection.executescript(f"BEGIN; {_SCHEMA} {identity} COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {identity} COMMIT;")
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):

@@ -137,6 +137,16 @@ def test_old_frames_go_with_all_that_is_theirs(tmp_path: Path) -> None:
     assert ask(path, "SELECT count(*) FROM tracks") == [(2,)]
 
 
+def test_a_spoilt_database_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "out.db"
+    written(Sqlite(path=path), frame())
+    content = bytearray(path.read_bytes())
+    content[100:4096] = b"?" * 3996
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"cannot write .*out\.db: .*malformed.*; give another path"):
+        Sqlite(path=path).open()
+
+
 def test_other_files_are_not_touched(tmp_path: Path) -> None:
     text, foreign = tmp_path / "notes.txt", tmp_path / "foreign.db"
     text.write_text("precious notes, " * 100)
