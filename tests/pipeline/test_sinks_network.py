@@ -4,7 +4,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,23 @@ from pipeline.sinks.webhook import Webhook
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    started = Broker(tmp_path)
-    started.start()
-    yield started
-    started.stop()
+def start_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
+    """Starts brokers with the given lines of configuration; all of them end with the test."""
+    started: list[Broker] = []
+
+    def start(*lines: str) -> Broker:
+        started.append(Broker(tmp_path, *lines))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for broker in started:
+        broker.stop()
+
+
+@pytest.fixture
+def broker(start_broker: Callable[..., Broker]) -> Broker:
+    return start_broker()
 
 
 @pytest.fixture
@@ -98,39 +110,40 @@ def test_mqtt_delivers_in_order_what_came_while_the_broker_was_away(
     reader.close()
 
 
-def test_mqtt_login_is_refused_without_telling_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    broker = Broker(tmp_path, "allow_anonymous false")
-    broker.start()
+def test_mqtt_login_is_refused_without_telling_it(
+    start_broker: Callable[..., Broker], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = start_broker("allow_anonymous false")
     sink = Mqtt(url=f"mqtt://gate:s3cr%23t@127.0.0.1:{broker.port}/a", spool=tmp_path / "s", grace=0.2)
     begun(sink)
     sink.write(frame())
     until(lambda: "cannot be reached" in caplog.text)
     sink.close()
-    broker.stop()
     assert "Not authorized" in caplog.text
     assert "1 messages could not be delivered to mqtt://127.0.0.1" in caplog.text
     for secret in ("s3cr", "gate:", "%23"):
         assert secret not in caplog.text + repr(sink)
 
 
-def test_mqtt_messages_that_the_broker_refuses_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_mqtt_messages_that_the_broker_refuses_are_counted(
+    start_broker: Callable[..., Broker], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "acl").write_text("topic readwrite allowed/#\n")
-    broker = Broker(tmp_path, "allow_anonymous true", f"acl_file {tmp_path}/acl")
-    broker.start()
+    broker = start_broker("allow_anonymous true", f"acl_file {tmp_path}/acl")
     sink = Mqtt(url=f"mqtt://127.0.0.1:{broker.port}/{{source}}/x", spool=tmp_path / "s")
     begun(sink, "allowed", "forbidden")
     for index in range(5):
         sink.write(frame("allowed", index))
         sink.write(frame("forbidden", index))
     sink.close()
-    broker.stop()
     assert sink.dropped == {"refused": 5}
     assert "refuses a message (Not authorized)" in caplog.text
 
 
-def test_mqtt_leaves_out_what_the_broker_would_end_the_connection_over(tmp_path: Path) -> None:
-    broker = Broker(tmp_path, "allow_anonymous true", "max_packet_size 2000")
-    broker.start()
+def test_mqtt_leaves_out_what_the_broker_would_end_the_connection_over(
+    start_broker: Callable[..., Broker], tmp_path: Path
+) -> None:
+    broker = start_broker("allow_anonymous true", "max_packet_size 2000")
     reader = Subscriber(broker.port)
     sink = Mqtt(url=f"mqtt://127.0.0.1:{broker.port}/a", spool=tmp_path / "s")
     begun(sink, "street", "s" * 3000)
@@ -140,7 +153,6 @@ def test_mqtt_leaves_out_what_the_broker_would_end_the_connection_over(tmp_path:
     until(lambda: len(reader.seen) == 2)
     assert sink.dropped == {"refused": 1}
     reader.close()
-    broker.stop()
 
 
 def test_without_its_package_mqtt_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,10 +161,9 @@ def test_without_its_package_mqtt_says_what_to_install(tmp_path: Path, monkeypat
         Mqtt(url="mqtt://h/a", spool=tmp_path / "s").open()
 
 
-def test_mqtt_over_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_mqtt_over_tls(start_broker: Callable[..., Broker], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cert, key = certificate(tmp_path)
-    broker = Broker(tmp_path, "allow_anonymous true", f"certfile {cert}", f"keyfile {key}")
-    broker.start()
+    broker = start_broker("allow_anonymous true", f"certfile {cert}", f"keyfile {key}")
     url = f"mqtts://127.0.0.1:{broker.port}/a"
     trusting, doubting = (Mqtt(url=url, spool=tmp_path / name, ca=ca) for name, ca in (("t", cert), ("d", None)))
     for sink in (trusting, doubting):
@@ -162,7 +173,6 @@ def test_mqtt_over_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     trusting.close()
     doubting.grace = 0
     doubting.close()
-    broker.stop()
     assert (trusting.pending, doubting.pending) == (0, 1)
 
 
