@@ -1,7 +1,7 @@
 """What each way of leaving work out gains, and what it costs in accuracy.
 
     python -m benchmarks.skipping --data ../shared/data --json skipping.json
-    python -m benchmarks.skipping --data ../shared/data --weights ../shared/data/weights/yolo11n.pt --only detect-every-2
+    python -m benchmarks.skipping --data ../shared/data --weights yolo11n.pt --only detect-every-2 --only lazy
 
 DATA holds `video/NAME` and the ground truth `mot/GROUP/NAME` of the sequences below. The chain of `framechain run`
 without text runs over each of them: once as it is, then with each switch, and so on for some rounds. The gain is the
@@ -124,7 +124,9 @@ def measured(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
     for name, switch in chosen.items():
         pairs = [(sequence, n) for sequence in names for n in range(arguments.rounds)]
         gains = {
-            sequence: median(run.fps / before.fps for run, before in zip(runs[name][sequence], first[sequence], strict=True))
+            sequence: median(
+                run.fps / before.fps for run, before in zip(runs[name][sequence], first[sequence], strict=True)
+            )
             for sequence in names
         }
         together = [_together(runs[name], n) / _together(first, n) for n in range(arguments.rounds)]
@@ -151,7 +153,11 @@ def _together(runs: Mapping[str, list[Run]], n: int) -> float:
 def table(rows: list[dict[str, object]]) -> Iterator[str]:
     """The rows in Markdown: accuracy in points, of the chain as it is; in all others what is gained or lost."""
     names = list(rows[0]["gains"])  # type: ignore[call-overload]
-    yield "| switch | FPS | processor time | HOTA | IDF1 | MOTA | " + " | ".join(f"FPS, HOTA {name}" for name in names) + " |"
+    yield (
+        "| switch | FPS | processor time | HOTA | IDF1 | MOTA | "
+        + " | ".join(f"FPS, HOTA {name}" for name in names)
+        + " |"
+    )
     yield "|---" * (6 + len(names)) + "|"
     base = rows[0]
     for row in rows:

@@ -130,6 +130,21 @@ class Document:
             plain = [{"uri": entry} if isinstance(entry, str | int) else entry for entry in self._list("sources")]
             self.data["sources"] = [{**entry, **options} for entry in plain]
 
+    def set_sources_with(self, option: str, value: Any) -> None:
+        """Set an option of every source that has it.
+
+        Raises:
+            UsageError: none has, or a source is wrong.
+        """
+        entries = self._list("sources")
+        found = False
+        for position, entry in enumerate(entries):
+            if option in type(self._source(entry, ("sources", position))).model_fields:
+                plain = {"uri": entry} if isinstance(entry, str | int) else entry
+                entries[position], found = {**plain, option: value}, True
+        if not found:
+            raise UsageError(f"{option} is given, but none of the sources has that option; leave it out")
+
     def add(self, section: str, name: str, after: str | None = None, before: str | None = None) -> None:
         """Add a stage or sink, at the end, after or before another, unless it is there already."""
         if name not in (names := self.names(section)):

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from pipeline.decode import Decoder, Picture
 from pipeline.errors import FramechainError
+from pipeline.hardware import DecoderName
 from pipeline.source import Moment, SteppedSource
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 class DecodedSource(SteppedSource):
     """A source that is a `Decoder` once it is open. Subclasses set `_decoder` and say when and why."""
+
+    decoder: DecoderName = Field(
+        "auto", description="auto: hardware where it is here, works and is no slower; software: every damage is counted"
+    )
 
     _decoder: Decoder | None = PrivateAttr(None)
     _picture: Picture | None = PrivateAttr(None)

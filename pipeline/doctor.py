@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import MissingExtra
+from pipeline.errors import MissingExtra, UsageError
+from pipeline.hardware import KINDS, accelerator
 from pipeline.inference.model import runtimes
 from pipeline.ocr.engine import engines
 from pipeline.source import create_source, open_source
@@ -44,6 +45,7 @@ def examine() -> Iterator[Finding]:
     for name in runtimes.names():
         yield from _runtime(name)
     yield _tried("video", "H.264 in MP4", _encode_and_decode)
+    yield from _hardware()
     for name in engines.names():
         yield _tried("text", name, partial(_read_a_word, name))
     yield _display()
@@ -103,6 +105,20 @@ def _encode_and_decode() -> str:
         return f"10 frames written and read, {path.stat().st_size} bytes"
 
 
+def _hardware() -> Iterator[Finding]:
+    """What this build of PyAV could decode with, and whether it is here."""
+    from av.codec.hwaccel import hwdevices_available
+
+    for kind in KINDS:
+        if kind in hwdevices_available():
+            try:
+                accelerator(kind)
+            except UsageError as error:
+                yield Finding("video", f"decoding by {kind}", None, str(error))
+            else:
+                yield Finding("video", f"decoding by {kind}", True, "the device opens")
+
+
 def _read_a_word(name: str) -> str:
     """Draw a word and read it."""
     import cv2
@@ -117,7 +133,6 @@ def _read_a_word(name: str) -> str:
 
 def _display() -> Finding:
     """Whether --show can open a window."""
-    from pipeline.errors import UsageError
     from pipeline.sinks.window import Window
 
     try:

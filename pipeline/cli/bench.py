@@ -29,6 +29,7 @@ from pipeline.cli.chain import (
     Confidence,
     Config,
     Debug,
+    Decoding,
     DetectEvery,
     Device,
     Embedder,
@@ -71,6 +72,7 @@ def bench(
     no_text: NoText = False,
     detect_every: DetectEvery = None,
     motion: Motion = False,
+    decoder: Decoding = None,
     frames: Annotated[int, typer.Option(min=1, help="frames to measure on")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="how often; medians are reported")] = 3,
     streams: Annotated[
@@ -109,6 +111,7 @@ def bench(
         runtime,
         detect_every,
         motion,
+        decoder,
     )
     check_reports({"--plot": plot, "--trace": trace}, [source])
     charts.check(plot)

@@ -60,6 +60,14 @@ NoText: TypeAlias = Annotated[bool, typer.Option("--no-text", help="leave text r
 DetectEvery: TypeAlias = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="detect in every N-th frame; the tracker predicts the others")
 ]
+Decoding: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--decoder",
+        help="of videos and streams: auto, if not given: hardware where it works and is no slower; software, cuda, "
+        "vaapi, videotoolbox, d3d11va or vulkan",
+    ),
+]
 Motion: TypeAlias = Annotated[
     bool, typer.Option("--motion", help="detect only where something moved, for cameras that stand still")
 ]
@@ -92,6 +100,7 @@ class ChainFlags:
     runtime: str | None = None
     detect_every: int | None = None
     motion: bool = False
+    decoder: str | None = None
 
     def document(self, sources: list[str] | None) -> Document:
         """The chain of the configuration file, or the default one, with these flags laid over it.
@@ -104,6 +113,8 @@ class ChainFlags:
             document.data["sources"] = list(sources)
         if not document.data.get("sources"):
             raise UsageError("there is no source; name a video file, camera or address, or test: for a test pattern")
+        if self.decoder is not None:
+            document.set_sources_with("decoder", self.decoder)
         if self.embedder is not None:
             document.add("stages", "embed", after="detect")
         if self.no_embed:

@@ -25,6 +25,7 @@ from pipeline.cli.chain import (
     Confidence,
     Config,
     Debug,
+    Decoding,
     DetectEvery,
     Device,
     Embedder,
@@ -71,6 +72,7 @@ def run(
     no_text: NoText = False,
     detect_every: DetectEvery = None,
     motion: Motion = False,
+    decoder: Decoding = None,
     every: Annotated[int | None, typer.Option(min=1, help="process every n-th frame")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="stop after so many frames of each source")] = None,
     video: Annotated[str | None, typer.Option(help="write an annotated MP4 here")] = None,
@@ -128,6 +130,7 @@ def run(
         runtime,
         detect_every,
         motion,
+        decoder,
     ).document(sources)
     limits = {"every": every, "max_frames": max_frames}
     document.set_sources({option: value for option, value in limits.items() if value is not None})

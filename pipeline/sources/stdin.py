@@ -12,9 +12,10 @@ from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from pipeline.address import kind
-from pipeline.decode import Decoder, NoVideo
+from pipeline.decode import NoVideo
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
+from pipeline.hardware import decode_once
 from pipeline.source import SourceInfo
 
 if TYPE_CHECKING:
@@ -67,8 +68,10 @@ class StandardInput(DecodedSource):
             options["framerate"] = str(self.fps)
         self.id = self.id or "stdin"
         try:
-            container = av.open(pipe, "r", format="rawvideo" if raw else self.format or None, options=options)
-            self._decoder = decoder = Decoder(container)
+            layout = "rawvideo" if raw else self.format or None
+            self._decoder = decoder = decode_once(
+                self.decoder, lambda hardware: av.open(pipe, "r", format=layout, options=options, hwaccel=hardware)
+            )
         except ValueError as error:
             if isinstance(error, av.FFmpegError):
                 raise UsageError(self._nothing_found(pipe, error.strerror)) from error

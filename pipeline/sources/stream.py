@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr
 
 from pipeline.address import host_id, kind, redacted, scheme
-from pipeline.decode import Decoder, NoVideo, Picture
+from pipeline.decode import NoVideo, Picture
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError
+from pipeline.hardware import decode_stream
 from pipeline.source import SourceInfo
 
 if TYPE_CHECKING:
     from av import FFmpegError
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
 
 _UNTIMED = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe"})
@@ -54,21 +56,18 @@ class NetworkStream(DecodedSource):
 
         Raises:
             FramechainError: refused, not found, wrong password, no answer in time, no video in it.
+            UsageError: hardware is asked for that is not here, or does not decode it.
         """
         from av import FFmpegError
 
         self.id = self.id or host_id(self.uri)
         self._start = time.monotonic()
         try:
-            container = self._connect()
-        except FFmpegError as error:
-            raise self._failure(error) from None
-        try:
-            self._decoder = decoder = Decoder(container)
+            self._decoder = decoder = decode_stream(self.decoder, self._connect)
         except (FFmpegError, NoVideo) as error:
-            container.close()
             nothing = isinstance(error, NoVideo)
             raise self._described(f"{error}; check the address") if nothing else self._failure(error) from None
+        container = decoder.container
         finite = scheme(self.uri) in ("http", "https") and container.duration is not None
         self._timed = finite or container.format.name not in _UNTIMED
         return self._opened(
@@ -80,7 +79,7 @@ class NetworkStream(DecodedSource):
             live=not finite,
         )
 
-    def _connect(self) -> InputContainer:
+    def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
         import av
 
         options: dict[str, str] = {}
@@ -91,7 +90,9 @@ class NetworkStream(DecodedSource):
             # Sound is not asked for: it costs bandwidth, and a start that waits for its format.
             options |= {"rtsp_transport": self.transport, "allowed_media_types": "video"}
         times = (self.open_timeout, self.read_timeout)
-        container: InputContainer = av.open(self.uri, options=options, timeout=times, metadata_errors="replace")
+        container: InputContainer = av.open(
+            self.uri, options=options, timeout=times, metadata_errors="replace", hwaccel=hardware
+        )
         return container
 
     def _timestamp(self, picture: Picture) -> float:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import PrivateAttr
 
 from pipeline.address import does_not_exist, kind, local_path
-from pipeline.decode import Decoder, NoVideo
+from pipeline.decode import NoVideo
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
+from pipeline.hardware import decode_file
 from pipeline.source import SourceInfo
 
 if TYPE_CHECKING:
     from av import FFmpegError
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
 
 _MP4_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov", b"pnot"})
@@ -42,18 +44,16 @@ class VideoFile(DecodedSource):
         """Open the file and decode its first picture.
 
         Raises:
-            UsageError: no such file, not readable, not a video.
+            UsageError: no such file, not readable, not a video, or not one for the hardware that is asked for.
         """
         path = local_path(self.uri) or Path(self.uri)
         self.id = self.id or path.stem
-        container = _container(path)
-        self._recorded_at = _recorded_at(container, path)
+        with _container(path) as container:
+            self._recorded_at = _recorded_at(container, path)
         try:
-            self._decoder = Decoder(container, lambda: _container(path))
+            self._decoder = decoder = decode_file(self.decoder, lambda hardware: _container(path, hardware))
         except NoVideo as error:
-            container.close()
             raise UsageError(f"'{path}' {error}") from error
-        decoder = self._decoder
         return self._opened(str(path), decoder.width, decoder.height, decoder.fps, decoder.frame_count)
 
     def _captured_at(self, timestamp: float) -> float:
@@ -63,7 +63,7 @@ class VideoFile(DecodedSource):
         return FramechainError(f"'{self.uri}' cannot be read on ({error.strerror}); check the disk it is on")
 
 
-def _container(path: Path) -> InputContainer:
+def _container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
     import av
 
     try:
@@ -79,7 +79,7 @@ def _container(path: Path) -> InputContainer:
         raise UsageError(f"'{path}' is empty; give a video file")
     try:
         # "file:" because FFmpeg takes the part before a colon in a name for a protocol.
-        container: InputContainer = av.open(f"file:{path}", metadata_errors="replace")
+        container: InputContainer = av.open(f"file:{path}", metadata_errors="replace", hwaccel=hardware)
     except av.FFmpegError as error:
         if start[4:8] in _MP4_BOXES:
             raise UsageError(
