@@ -51,7 +51,7 @@ class Channel(Generic[T]):
             self._filled.notify()
 
     def take(self, limit: int) -> tuple[int, list[T]]:
-        """Wait for at least one item and take what is there, at most `limit`.
+        """Wait for at least one item and take what is there (see `_pause`), at most `limit`.
 
         Returns:
             The batch's ticket (0, 1, 2 ... in the order of the items) and the items; no items when the
@@ -61,8 +61,11 @@ class Channel(Generic[T]):
             Aborted: the channel was aborted.
         """
         with self._lock:
-            while not self._items and not self._closed and not self._aborted:
-                self._filled.wait()
+            while not self._closed and not self._aborted:
+                pause = self._pause(limit) if self._items else None
+                if pause == 0:
+                    break
+                self._filled.wait(pause)
             if self._aborted:
                 raise Aborted
             items = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
@@ -70,6 +73,10 @@ class Channel(Generic[T]):
             self._taken += bool(items)
             self._drained.notify(len(items))
             return ticket, items
+
+    def _pause(self, limit: int) -> float:
+        """Seconds to wait for more although there are items; asked again with each one that comes."""
+        return 0.0
 
     def close(self) -> None:
         """No more items will come; readers get what is left."""

@@ -13,12 +13,13 @@ from functools import partial
 from pipeline.channel import Aborted, Channel
 from pipeline.errors import FramechainError
 from pipeline.frame import Frame
-from pipeline.intake import Entry, Intake, Item
+from pipeline.intake import Entry, Gathering, Intake, Item
 from pipeline.metrics import Metrics, Snapshot, unique
 from pipeline.sink import Sink
 from pipeline.source import Source, SourceInfo, create_source
 from pipeline.stage import Stage, check_chain
 from pipeline.trace import Trace
+from pipeline.window import Window
 from pipeline.workers import Control, Crew, Fan, Inbox, Outbox, read_source, write_sink
 
 logger = logging.getLogger("framechain")
@@ -75,8 +76,9 @@ class Pipeline:
         self._sources = [create_source(source) if isinstance(source, str) else source for source in sources]
         self._stages, self._sinks = list(stages), list(sinks)
         self._queue = queue
+        self._patience = staleness / 2  # a window that long would make frames stale
         self._control = Control(self.metrics, keep_going, trace)
-        self._intake = Intake(queue, staleness, self._control.lost)
+        self._intake = Intake(queue, staleness, self._control.lost, Window(self._patience))
         self._channels: list[Channel[Entry]] = []
         self._results: Channel[Entry] | None = None
         self._opened: list[Source | Stage | Sink] = []
@@ -203,7 +205,9 @@ class Pipeline:
         end = Fan(outlets, self._results, self._control)
         chain = self._stages or [_Pass()]
         dispatches = [stage.dispatch() for stage in chain]
-        channels = [self._channel(2 * dispatch.batch) for dispatch in dispatches[1:]]
+        # the first stage that takes batches gathers them from all cameras; to those after it they come in one piece
+        gathers = next((n for n, dispatch in enumerate(dispatches) if dispatch.batch > 1), 0)
+        channels = [self._channel(2 * dispatch.batch, n == gathers) for n, dispatch in enumerate(dispatches[1:], 1)]
         inboxes: list[Inbox] = [self._intake, *channels]
         outboxes: list[Outbox] = [*channels, end]
         workers = []
@@ -217,8 +221,9 @@ class Pipeline:
             workers.append(threading.Thread(target=write_sink, args=writing, name=metrics.name, daemon=True))
         return readers, workers
 
-    def _channel(self, capacity: int = 0) -> Channel[Entry]:
-        self._channels.append(Channel(max(self._queue, capacity)))
+    def _channel(self, capacity: int = 0, gathers: bool = False) -> Channel[Entry]:
+        capacity = max(self._queue, capacity)
+        self._channels.append(Gathering(capacity, Window(self._patience)) if gathers else Channel(capacity))
         return self._channels[-1]
 
     def _finish(self, readers: list[threading.Thread], workers: list[threading.Thread]) -> None:

@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.channel import Aborted
+from pipeline.channel import Aborted, Channel
 from pipeline.frame import Frame
 from pipeline.source import SourceInfo
+from pipeline.window import Window
 
 
 @dataclass(slots=True, eq=False)
@@ -61,18 +62,21 @@ class Intake:
     order of arrival: nobody waits for a camera.
 
     A file's reader waits for room. A live source's does not: its oldest waiting frame gives way to the
-    newest, and one that waited longer than `staleness` is not started on at all.
+    newest, and one that waited longer than `staleness` is not started on at all. Who takes batches gets live frames
+    as the window says.
 
     Args:
         capacity: frames that wait per source.
         staleness: seconds that a live frame may wait.
         drop: called with source and reason for every frame that is not handed on.
+        window: how long a batch is held open for other cameras.
     """
 
-    def __init__(self, capacity: int, staleness: float, drop: Callable[[str, str], None]) -> None:
+    def __init__(self, capacity: int, staleness: float, drop: Callable[[str, str], None], window: Window) -> None:
         self._capacity = capacity
         self._staleness = staleness
         self._drop = drop
+        self._window = window
         self._lanes: dict[str, _Lane] = {}
         self._notices: deque[Begin | End] = deque()
         self._changed = threading.Condition()
@@ -84,6 +88,7 @@ class Intake:
         """A source will give frames."""
         with self._changed:
             self._lanes[source.id] = _Lane(source, len(self._lanes))
+            self._window.begin(source)
             self._notices.append(Begin(source))
             self._changed.notify_all()
 
@@ -105,12 +110,14 @@ class Intake:
             if self._aborted:
                 raise Aborted
             lane.frames.append(item)
+            self._window.arrived(lane.info.id, item.entered)
             self._changed.notify_all()
 
     def end(self, source: str) -> None:
         """A source has given its last frame."""
         with self._changed:
             self._lanes[source].ended = True
+            self._window.end(source)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -136,6 +143,9 @@ class Intake:
             while True:
                 if self._aborted:
                     raise Aborted
+                if (pause := self._pause(limit)) > 0:
+                    self._changed.wait(pause)
+                    continue
                 entries = self._ready(limit)
                 if entries or (self._closed and not self._lanes):
                     ticket = self._taken
@@ -143,6 +153,13 @@ class Intake:
                     self._changed.notify_all()
                     return ticket, entries
                 self._changed.wait()
+
+    def _pause(self, limit: int) -> float:
+        """Seconds to wait for more frames of other cameras."""
+        if limit == 1 or self._notices:
+            return 0.0
+        frames = ((name, item.entered) for name, lane in self._lanes.items() for item in lane.frames)
+        return self._window.pause(frames, limit, time.perf_counter())
 
     def _ready(self, limit: int) -> list[Entry]:
         entries: list[Entry] = []
@@ -177,3 +194,28 @@ class Intake:
         if len(waiting) < len(self._lanes):
             return None  # a file that has not been decoded so far might hold an earlier frame
         return min(waiting, key=lambda lane: (lane.frames[0].frame.timestamp, lane.order))
+
+
+class Gathering(Channel[Entry]):
+    """The channel before the first stage that takes batches: live frames leave it as the window says."""
+
+    def __init__(self, capacity: int, window: Window) -> None:
+        super().__init__(capacity)
+        self._window = window
+
+    def put(self, entry: Entry) -> None:
+        """Add an entry, waiting for room."""
+        super().put(entry)
+        with self._lock:
+            if isinstance(entry, Begin):
+                self._window.begin(entry.source)
+            elif isinstance(entry, End):
+                self._window.end(entry.source)
+            else:
+                self._window.arrived(entry.frame.source, entry.entered)
+
+    def _pause(self, limit: int) -> float:
+        if not all(isinstance(entry, Item) for entry in self._items):
+            return 0.0
+        frames = ((item.frame.source, item.entered) for item in self._items if isinstance(item, Item))
+        return self._window.pause(frames, limit, time.perf_counter())
