@@ -188,7 +188,7 @@ def test_cameras_meet_in_the_first_stage_that_takes_batches(before: int, monkeyp
     """Whether that is the first stage or not: with a window that is open until both are there, both always are."""
 
     def until_both(self: Window, waiting: Iterable[tuple[str, float]], limit: int, now: float) -> float:
-        return 0.0 if len({source for source, _ in waiting}) == 2 else 20.0
+        return 20.0 if len({source for source, _ in waiting}) == 1 else 0.0
 
     monkeypatch.setattr(Window, "pause", until_both)
     rounds = {name: threading.Semaphore(1) for name in ("left", "right")}
