@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,11 +12,14 @@ from typing import Literal
 from pydantic import Field, PrivateAttr, field_validator
 
 from pipeline.disk_full import DiskFull
-from pipeline.encode import Recording
+from pipeline.encode import Recording, affordable_preset
 from pipeline.frame import Frame
+from pipeline.inference.choice import available_cores
 from pipeline.output import PartedSink
 from pipeline.parts import Kept
 from pipeline.source import SourceInfo
+
+logger = logging.getLogger("framechain")
 
 # For sources that do not tell their rate. It only spaces key frames and gives the last frame its duration.
 _DEFAULT_FPS = 25.0
@@ -30,12 +34,17 @@ class Video(PartedSink):
     name = "video"
     per_source = True
 
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"] = (
-        Field("veryfast", description="x264's effort: slower makes smaller files")
+    preset: Literal[
+        "auto", "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
+    ] = Field(
+        "auto",
+        description="x264's effort: slower makes smaller files; auto: veryfast, but ultrafast where that would take "
+        "more than a quarter of the cores",
     )
     crf: int = Field(23, ge=0, le=51, description="x264's quality: lower is better and bigger, 18 looks lossless")
 
-    _rates: dict[str, float] = PrivateAttr(default_factory=dict)
+    _infos: dict[str, SourceInfo] = PrivateAttr(default_factory=dict)
+    _chosen: str = PrivateAttr("")
     _recordings: dict[str, Recording] = PrivateAttr(default_factory=dict)
     _indexer: ThreadPoolExecutor | None = PrivateAttr(None)
     _unindexed: deque[Future[None]] = PrivateAttr(default_factory=deque)
@@ -48,11 +57,11 @@ class Video(PartedSink):
         return path
 
     def begin(self, source: SourceInfo) -> None:
-        """Take note of the rate. An old file goes now, so that what is there is this run's."""
+        """Take note of size and rate. An old file goes now, so that what is there is this run's."""
         super().begin(source)
         if self.rotate is None and not self.series(source.id).begun:
             self._claimed[source.id].unlink(missing_ok=True)
-        self._rates[source.id] = source.fps or _DEFAULT_FPS
+        self._infos[source.id] = source
 
     def record(self, frame: Frame) -> None:
         """Encode one frame, into a new part if one is due: a part begins with a key frame and plays by itself."""
@@ -63,8 +72,8 @@ class Video(PartedSink):
             recording = None
         if recording is None:
             height, width = image.shape[:2]
-            path, fps = self.next_part(frame.source, frame.timestamp), self._rates[frame.source]
-            recording = Recording(path, (width, height), fps, self.preset, self.crf)
+            path, fps = self.next_part(frame.source, frame.timestamp), self._infos[frame.source].fps or _DEFAULT_FPS
+            recording = Recording(path, (width, height), fps, self._preset(), self.crf)
             self._recordings[frame.source] = recording
         try:
             recording.add(image, frame.timestamp)
@@ -74,6 +83,19 @@ class Video(PartedSink):
                 recording.finish()
                 error.frames = recording.frames - recording.held
             raise
+
+    def _preset(self) -> str:
+        """What is asked for, or what this machine can afford for all sources together; chosen once."""
+        if self.preset != "auto":
+            return self.preset
+        if not self._chosen:
+            infos = self._infos.values()
+            pixels = sum(info.width * info.height * (info.fps or _DEFAULT_FPS) for info in infos)
+            self._chosen = affordable_preset(pixels, available_cores())
+            if self._chosen != affordable_preset(0, 1):
+                told = "%.0f megapixels a second are encoded with preset %s, to spare the cores"
+                logger.info(told, pixels / 1e6, self._chosen)
+        return self._chosen
 
     def end(self, source: str) -> None:
         """Complete the source's file. A source that gave no frame has none."""
@@ -89,7 +111,7 @@ class Video(PartedSink):
         """Complete all files."""
         with ExitStack() as each:  # one that cannot be completed does not keep the others from it
             each.callback(super().close)
-            each.callback(self._rates.clear)
+            each.callback(self._infos.clear)
             each.callback(self._stop_indexing)
             for source in list(self._recordings):
                 each.callback(self.end, source)

@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
+from typing_extensions import Self
 
 from pipeline import coco
+from pipeline.adaptive_size import AdaptiveSize
 from pipeline.classes import class_ids
 from pipeline.detections import Detections
 from pipeline.errors import UsageError
@@ -54,12 +56,25 @@ class Detect(Stage):
     image_size: int | None = Field(
         None, ge=32, le=8192, description="pixels of the input's longer side; if empty: what the network was made for"
     )
+    adaptive: float | None = Field(
+        None,
+        gt=0,
+        description="detect at a smaller size while all that is there is large, and look at full size after so many "
+        "seconds; if empty: always at full size",
+    )
     max_detections: int = Field(300, ge=1, description="most objects a frame, the best ones")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, or an OpenVINO device")
     precision: Precision = Field("auto", description="auto: what is fastest on the device; fp32, bf16, fp16, int8")
     runtime: str = Field("auto", description="auto: what is fastest on the device; native: what the file is made for")
 
     _detector: Detector | None = PrivateAttr(None)
+    _sizes: AdaptiveSize | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _adapts_in_order(self) -> Self:
+        if self.adaptive is not None and (self.workers or 1) > 1:
+            raise ValueError("adaptive goes by earlier frames, which one worker sees in order; leave workers out")
+        return self
 
     def open(self) -> None:
         """Load the network and try it once.
@@ -69,11 +84,15 @@ class Detect(Stage):
             MissingExtra: the runtime for these weights is not installed.
         """
         self._detector = Detector(self)
+        if self.adaptive is not None:
+            if not self._detector.crops:
+                raise UsageError(f"{self.weights} takes one size only; leave adaptive out")
+            self._sizes = AdaptiveSize(self.adaptive)
 
     def suits(self) -> Dispatch:
         """As many calls at once as keep the device busy, and batches where it gains from them."""
         model = self.detector.model
-        return Dispatch(_BATCH if model.batches else 1, model.parallel)
+        return Dispatch(_BATCH if model.batches else 1, 1 if self.adaptive else model.parallel)
 
     @property
     def detector(self) -> Detector:
@@ -99,16 +118,25 @@ class Detect(Stage):
             if not detector.crops:
                 frame.region = None  # it looks at all of it
             views.append(frame)
-        for frame, found in zip(
-            views, detector([view.image for view in views], [view.region for view in views]), strict=True
-        ):
-            frame.detections = found
+        whole = [[(view, 1.0) for view in views]] if views else []
+        for together in whole if self._sizes is None else self._sizes.rounds(views):
+            given, shares = [frame for frame, _ in together], [share for _, share in together]
+            found = detector([frame.image for frame in given], [frame.region for frame in given], shares)
+            for frame, detections in zip(given, found, strict=True):
+                frame.detections = detections
+            if self._sizes is not None and given[-1].region is None:
+                self._sizes.learn(given[-1], found[-1], detector.scale(given[-1].image))
+
+    def forget(self, source: str) -> None:
+        """Drop what sizes went by for a source that ended."""
+        if self._sizes is not None:
+            self._sizes.forget(source)
 
     def close(self) -> None:
         """Release the network."""
         if self._detector is not None:
             self._detector.model.close()
-            self._detector = None
+            self._detector = self._sizes = None
 
 
 class Detector:
@@ -144,10 +172,20 @@ class Detector:
         self._wanted = class_ids(options.classes, self.names or numbers, str(options.weights))
 
     def __call__(
-        self, images: Sequence[NDArray[np.uint8]], regions: Sequence[Region | None] | None = None
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        regions: Sequence[Region | None] | None = None,
+        shares: Sequence[float] | None = None,
     ) -> list[Detections]:
-        """What is in each of the images, or in one region of it, in pixels of the image."""
+        """What is in each of the images, or in one region of it, in pixels of the image.
+
+        Args:
+            shares: of the size that each could be given in.
+        """
         boxes = [self._letterbox((image.shape[0], image.shape[1])) for image in images]
+        for n, share in enumerate(shares or ()):
+            if share != 1:
+                boxes[n] = self._letterbox((images[n].shape[0], images[n].shape[1]), boxes[n].scale * share)
         if regions is not None and any(regions):
             whole, images = images, list(images)
             for n, region in enumerate(regions):
@@ -170,6 +208,10 @@ class Detector:
                 if regions is not None and (region := regions[n]) is not None:
                     found[n] = replace(found[n], xyxy=found[n].xyxy + np.array([*region[:2], *region[:2]], np.float32))
         return found
+
+    def scale(self, image: NDArray[np.uint8]) -> float:
+        """Pixels of the input for one of the image, as it is given at most."""
+        return self._letterbox((image.shape[0], image.shape[1])).scale
 
     def _buffer(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """This thread's memory for an input; what was in it last may still be there."""
