@@ -6,8 +6,9 @@
 DATA holds `video/NAME` and the ground truth `mot/GROUP/NAME` of the sequences below. The chain of `framechain run`
 without text runs over each of them: once as it is, then with each switch, and so on for some rounds. The gain is the
 ratio to the chain as it is in the same round, of frames a second and of processor time a frame; the median of the
-rounds is shown. On a machine that others use too, only the processor time tells something. Accuracy is against the ground truth of all sequences together, the first round's: the others give the
-same. Where every n-th frame only is processed, only those count.
+rounds is shown. On a machine that others use too, only the processor time tells something. Accuracy is against the
+ground truth of all sequences together, the first round's: the others give the same. Where every n-th frame only is
+processed, only those count.
 """
 
 from __future__ import annotations
@@ -123,7 +124,6 @@ def measured(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
                 print(f"{sequence}, {name}: {run.fps:.1f} FPS, {1e3 * run.cpu:.1f} ms of processor time", flush=True)
     first = runs["as it is"]
     for name, switch in chosen.items():
-        pairs = [(sequence, n) for sequence in names for n in range(arguments.rounds)]
         gains = {
             sequence: median(
                 run.fps / before.fps for run, before in zip(runs[name][sequence], first[sequence], strict=True)

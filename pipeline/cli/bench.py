@@ -23,6 +23,7 @@ from pipeline.bench.compare import Comparison
 from pipeline.bench.compare import compare as in_turns
 from pipeline.bench.streams import Load, hold, most
 from pipeline.cli.chain import (
+    AdaptiveSize,
     Batch,
     ChainFlags,
     Classes,
@@ -73,6 +74,7 @@ def bench(
     detect_every: DetectEvery = None,
     motion: Motion = False,
     decoder: Decoding = None,
+    adaptive_size: AdaptiveSize = False,
     frames: Annotated[int, typer.Option(min=1, help="frames to measure on")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="how often; medians are reported")] = 3,
     streams: Annotated[
@@ -112,6 +114,7 @@ def bench(
         detect_every,
         motion,
         decoder,
+        adaptive_size,
     )
     check_reports({"--plot": plot, "--trace": trace}, [source])
     charts.check(plot)

@@ -71,11 +71,17 @@ Decoding: TypeAlias = Annotated[
 Motion: TypeAlias = Annotated[
     bool, typer.Option("--motion", help="detect only where something moved, for cameras that stand still")
 ]
+AdaptiveSize: TypeAlias = Annotated[
+    bool,
+    typer.Option("--adaptive-size", help="detect at a smaller size while all that is there is large"),
+]
 TraceFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--trace", help="write every frame's way through every part here, for ui.perfetto.dev"),
 ]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
+
+_ADAPTIVE_INTERVAL = 1.0  # seconds between two looks in full size
 
 DEFAULT_STAGES = ("detect", "embed", "track", "read_text")
 
@@ -101,6 +107,7 @@ class ChainFlags:
     detect_every: int | None = None
     motion: bool = False
     decoder: str | None = None
+    adaptive_size: bool = False
 
     def document(self, sources: list[str] | None) -> Document:
         """The chain of the configuration file, or the default one, with these flags laid over it.
@@ -132,6 +139,7 @@ class ChainFlags:
             ("detect", "classes", classes),
             ("detect", "confidence", self.confidence),
             ("detect", "image_size", self.image_size),
+            ("detect", "adaptive", _ADAPTIVE_INTERVAL if self.adaptive_size else None),
             ("track", "tracker", self.tracker),
             ("gate", "every", self.detect_every),
             ("gate", "motion", self.motion or None),

@@ -19,6 +19,7 @@ from rich.console import Console
 from pipeline.address import redacted
 from pipeline.cli.amounts import amounts
 from pipeline.cli.chain import (
+    AdaptiveSize,
     Batch,
     ChainFlags,
     Classes,
@@ -73,6 +74,7 @@ def run(
     detect_every: DetectEvery = None,
     motion: Motion = False,
     decoder: Decoding = None,
+    adaptive_size: AdaptiveSize = False,
     every: Annotated[int | None, typer.Option(min=1, help="process every n-th frame")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="stop after so many frames of each source")] = None,
     video: Annotated[str | None, typer.Option(help="write an annotated MP4 here")] = None,
@@ -131,6 +133,7 @@ def run(
         detect_every,
         motion,
         decoder,
+        adaptive_size,
     ).document(sources)
     limits = {"every": every, "max_frames": max_frames}
     document.set_sources({option: value for option, value in limits.items() if value is not None})

@@ -175,6 +175,28 @@ def test_each_source_has_its_own_encoder(tmp_path: Path) -> None:
     assert images[0].shape == (96, 128, 3)
 
 
+def test_the_preset_spares_the_cores_where_they_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the sources' sizes and rates: a file tells how it was encoded."""
+    caplog.set_level("INFO", "framechain")
+    sizes: dict[int, int] = {}
+    for cores in (2, 32):
+        monkeypatch.setattr("pipeline.sinks.video.available_cores", lambda cores=cores: cores)
+        path = tmp_path / f"{cores}.mp4"
+        sink = Video(path=path)
+        sink.open()
+        sink.begin(SourceInfo("wall", "wall", 1920, 1080, 60.0))
+        for n in range(6):
+            sink.write(Frame(picture(n), "wall", n, n / 60))
+        sink.close()
+        sizes[cores] = path.stat().st_size
+    assert sizes[2] > 1.5 * sizes[32]
+    assert [record.getMessage() for record in caplog.records] == [
+        "124 megapixels a second are encoded with preset ultrafast, to spare the cores"
+    ]
+
+
 def test_a_second_source_needs_a_second_file(tmp_path: Path) -> None:
     sink = Video(path=tmp_path / "out.mp4")
     sink.open()
