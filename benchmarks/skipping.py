@@ -80,10 +80,10 @@ def switches(size: int) -> dict[str, Switch]:
     }
 
 
-def measure(data: Path, sequence: str, weights: str, switch: Switch, frames: int | None) -> Run:
+def measure(data: Path, sequence: str, detector: dict[str, str], switch: Switch, frames: int | None) -> Run:
     """Run the chain over one sequence."""
     options = {"uri": str(data / "video" / SEQUENCES[sequence][0]), "every": switch.every, "max_frames": frames}
-    detect = {"detect": {"weights": weights, "classes": list(PEOPLE)}}
+    detect = {"detect": {**detector, "classes": list(PEOPLE)}}
     document = Document({"sources": [options], "stages": [detect, "embed", "track"]})
     for change in switch.changes:
         change.apply(document)
@@ -111,7 +111,8 @@ def accuracy(data: Path, switch: Switch, runs: Mapping[str, Run], frames: int | 
 
 def measured(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
     """A row for each switch, once all rounds are over."""
-    with Detect(weights=Path(arguments.weights), classes=PEOPLE) as stage:
+    detector = {"weights": arguments.weights, "runtime": arguments.runtime, "precision": arguments.precision}
+    with Detect(**detector) as stage:
         known = switches(max(stage.detector.size))
     chosen = {name: known[name] for name in known if name == "as it is" or not arguments.only or name in arguments.only}
     names = arguments.sequence or list(SEQUENCES)
@@ -119,7 +120,7 @@ def measured(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
     for _ in range(arguments.rounds):
         for sequence in names:
             for name, switch in chosen.items():
-                run = measure(arguments.data, sequence, arguments.weights, switch, arguments.frames)
+                run = measure(arguments.data, sequence, detector, switch, arguments.frames)
                 runs[name][sequence].append(run)
                 print(f"{sequence}, {name}: {run.fps:.1f} FPS, {1e3 * run.cpu:.1f} ms of processor time", flush=True)
     first = runs["as it is"]
@@ -184,6 +185,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", default=DETECTOR)
+    parser.add_argument("--runtime", default="auto", help="of the detector; auto tries anew at each image size")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--sequence", action="append", choices=SEQUENCES, help="may be repeated; default: all")
     parser.add_argument("--only", action="append", help="name of a switch, may be repeated; default: all")
     parser.add_argument("--rounds", type=int, default=3)

@@ -153,7 +153,8 @@ class Detector:
         self._options = options
         self._buffers = threading.local()
         size = options.image_size or 640
-        wish = Wish(options.device, options.precision, options.runtime, options.workers, (size, size))
+        workers = 1 if options.adaptive else options.workers
+        wish = Wish(options.device, options.precision, options.runtime, workers, (size, size))
         self.model = fastest(options.weights, wish)
         metadata = self.model.metadata
         if metadata.task not in ("", "detect"):
