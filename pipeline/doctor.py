@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import MissingExtra
+from pipeline.errors import MissingExtra, UsageError
 from pipeline.inference.model import runtimes
 from pipeline.ocr.engine import engines
 from pipeline.source import create_source, open_source
@@ -71,6 +71,8 @@ def _runtime(name: str) -> Iterator[Finding]:
             yield Finding("runtimes", f"{name} {probe.device}", probe.works, probe.detail)
     except MissingExtra as error:
         yield Finding("runtimes", name, None, str(error))
+    except UsageError as error:
+        yield Finding("runtimes", name, False, str(error))
 
 
 def _tried(topic: str, what: str, attempt: Callable[[], str]) -> Finding:
@@ -117,7 +119,6 @@ def _read_a_word(name: str) -> str:
 
 def _display() -> Finding:
     """Whether --show can open a window."""
-    from pipeline.errors import UsageError
     from pipeline.sinks.window import Window
 
     try:

@@ -24,7 +24,7 @@ class Lane:
 
     def __init__(self, torch: Any, device: str) -> None:
         self._torch, self._device = torch, device
-        self.stream = torch.cuda.Stream(device) if device.startswith("cuda") else None
+        self.stream: Any = torch.cuda.Stream(device) if device.startswith("cuda") else None
         self._memory: dict[str, Any] = {}
         self._constants: dict[tuple[float, ...], Any] = {}
 

@@ -98,18 +98,27 @@ class Model(ABC):
         return False
 
     @classmethod
+    def check(cls, path: Path) -> None:
+        """Refuse a file that it reads by its name and that is plainly something else; the runtime is not needed for it.
+
+        Raises:
+            UsageError: it is none.
+        """
+
+    @classmethod
     @abstractmethod
     def devices(cls) -> list[str]:
         """Devices of this machine that it can use, GPUs first: "cuda:0", "cpu".
 
         Raises:
             MissingExtra: the runtime is not installed.
+            BrokenRuntime: it is, and does not load.
         """
 
     @classmethod
-    def precisions(cls, device: str) -> tuple[Arithmetic, ...]:
-        """What it can compute in there and gains from: full precision, and halves where the hardware has them."""
-        del device
+    def precisions(cls, device: str, path: Path) -> tuple[Arithmetic, ...]:
+        """What it can compute a file in there and gains from: full precision, and halves where there are any."""
+        del device, path
         return ("fp32",)
 
     @classmethod
@@ -120,7 +129,7 @@ class Model(ABC):
         Args:
             path: an existing file or directory.
             device: one of `devices()`.
-            precision: one of `precisions(device)`; if None: what the file was exported for, else full precision.
+            precision: one of `precisions(device, path)`; if None: what the file was exported for, else full precision.
             requests: calls that will be made at once; if None: as many as suit it.
 
         Raises:
@@ -258,7 +267,7 @@ def load(weights: str | Path, device: str = "auto") -> Model:
     """
     path = models.resolve(weights)
     runtime = native(path)
-    found = admitted(runtime.label, runtime.devices(), device)
+    found = admitted(runtime.label, homes(runtime, path), device)
     for where, other in pairwise(found):
         try:
             return runtime.load(path, where)
@@ -277,6 +286,7 @@ def native(path: Path) -> type[Model]:
         raise UsageError(f"the weights {path} are an empty file; get them again")
     for _, runtime in runtimes.kinds():
         if runtime.reads(path):
+            runtime.check(path)
             return runtime
     if not path.exists():
         raise UsageError(f"there are no weights at {path}, and no model has that name{models.similar(path)}")
@@ -285,6 +295,22 @@ def native(path: Path) -> type[Model]:
     raise UsageError(
         f"{path} is no network; give an .onnx, .pt, .safetensors or .engine file, an OpenVINO .xml or its directory"
     )
+
+
+def homes(runtime: type[Model], path: Path) -> list[str]:
+    """The devices on which a runtime can compute a file that is made for it, at least one.
+
+    Raises:
+        UsageError: there is none.
+        MissingExtra: it is not installed.
+    """
+    found = runtime.devices()
+    if not found:
+        raise UsageError(
+            f"{path} is made for {runtime.label}, which finds no device here that it can use; give the .onnx or .pt "
+            f"file that it was made from"
+        )
+    return found
 
 
 def admitted(label: str, devices: Sequence[str], asked: str) -> list[str]:

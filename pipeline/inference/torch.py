@@ -21,6 +21,7 @@ from typing_extensions import Self
 from pipeline.errors import MissingExtra, UsageError
 from pipeline.inference.checkpoint import owner
 from pipeline.inference.graphs import Graphs, recorder
+from pipeline.inference.installed import gpus, imported
 from pipeline.inference.lanes import Lanes
 from pipeline.inference.metadata import Metadata
 from pipeline.inference.model import Arithmetic, BrokenDevice, Model, Probe, admitted, not_a_network, shortened
@@ -72,15 +73,23 @@ class TorchModel(Model):
 
     @classmethod
     def devices(cls) -> list[str]:
-        """CUDA devices and the processor."""
-        return torch_devices()
+        """CUDA devices, those as well that the driver shows and PyTorch cannot use after all; and the processor."""
+        torch, usable = import_torch(), torch_devices()
+        shown = gpus() if torch.version.cuda else []
+        return usable if len(usable) > 1 else [*shown, *usable]
 
     @classmethod
-    def precisions(cls, device: str) -> tuple[Arithmetic, ...]:
-        """Halves on a GPU; bf16 on a processor that multiplies it."""
+    def precisions(cls, device: str, path: Path) -> tuple[Arithmetic, ...]:
+        """Halves on a GPU, bf16 from Ampere on; bf16 on a processor that multiplies it."""
+        del path
+        torch = import_torch()
         if device != "cpu":
-            return ("fp32", "fp16", "bf16")
-        multiplies = getattr(import_torch().ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+            if device not in torch_devices():
+                return ("fp32",)
+            # not `is_bf16_supported`, which asks the GPU that is current
+            modern = torch.cuda.get_device_capability(device)[0] >= 8
+            return ("fp32", "fp16", "bf16") if modern else ("fp32", "fp16")
+        multiplies = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
         return ("fp32", "bf16") if multiplies is not None and multiplies() else ("fp32",)
 
     @classmethod
@@ -91,7 +100,7 @@ class TorchModel(Model):
         module, input_shape, metadata = _torchscript(path) if _is_torchscript(path) else _ultralytics(path)
         try:
             module = module.to(device, _dtype(precision)).to(memory_format=torch.channels_last)
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # of a PyTorch without CUDA it is an assertion that fails
             raise BrokenDevice(f"PyTorch cannot use '{device}' ({shortened(error)}); use --device cpu") from error
         return cls(module.eval(), device, precision, input_shape, metadata)
 
@@ -100,7 +109,7 @@ class TorchModel(Model):
         """Add two matrices on every device."""
         torch = import_torch()
         found = []
-        for device in torch_devices():
+        for device in cls.devices():
             try:
                 x = torch.ones(2, 2, device=device)
                 works = bool((x + x == 2).all())
@@ -276,12 +285,8 @@ def import_torch() -> Any:
     """PyTorch; raises MissingExtra without it."""
     # OpenMP's idle threads spin unless told not to before it is loaded. They take the cores from whatever runs at the
     # same time: YOLO11n at 640×480 with two threads on two busy cores took 327 ms, without spinning 105.
-    try:
-        with _environment(OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "passive")):
-            import torch
-    except ImportError as error:
-        raise MissingExtra(".pt weights", "torch") from error
-    return torch
+    with _environment(OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "passive")):
+        return imported("torch", MissingExtra(".pt weights", "torch"))
 
 
 @contextmanager

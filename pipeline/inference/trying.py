@@ -56,6 +56,9 @@ def tried(weights: str | Path, digest: str, wish: Wish) -> list[Candidate]:
             for told in process:
                 if "error" in told:
                     raise (UsageError if told["usage"] else FramechainError)(told["error"])
+                if "log" in told:
+                    logger.log(told["log"][0], "%s", told["log"][1])
+                    continue
                 if "result" in told:
                     results.append(told["result"])
                     continue
@@ -114,9 +117,18 @@ class _Process:
         self.ending = f"ended with code {code}" + (f" ({last})" if last else "")
 
 
+class _Forwarded(logging.Handler):
+    """What is logged here is said by the process that asked."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _tell(log=[record.levelno, record.getMessage()])
+
+
 def _main() -> None:
     """Body of the process: the order on standard input; on standard output the candidates, then a line for each."""
     order = json.load(sys.stdin)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Forwarded())
     wish = Wish(**{**order["wish"], "size": tuple(order["wish"]["size"])})
     try:
         found = sorted(candidates(order["weights"], wish), key=lambda one: one.device == "cpu")
@@ -127,13 +139,13 @@ def _main() -> None:
     sizes: dict[str, list[float]] = {}
     works = any(seconds is not None for seconds, _ in order["results"])
     for candidate in found[len(order["results"]) :]:
-        seconds, fault = None, ""
-        if len(found) > 1 and not (works and candidate.device == "cpu" and found[0].device != "cpu"):
+        seconds, fault = None, candidate.fault
+        if not fault and len(found) > 1 and not (works and candidate.device == "cpu" and found[0].device != "cpu"):
             try:
                 seconds = _timed(candidate, order["digest"], wish, sizes)
                 works = True
             except Exception as error:
-                fault = shortened(error)
+                fault = str(error) if isinstance(error, FramechainError) else shortened(error)
         _tell(result=[seconds, fault])
 
 

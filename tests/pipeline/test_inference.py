@@ -25,7 +25,9 @@ from pipeline.models import EMBEDDER
 torch_loader = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 
 
-ANY_NETWORK = [name for name, kind in runtimes.kinds() if not issubclass(kind, LibraryModel)]
+GPU_ONLY = ("onnxruntime-tensorrt", "tensorrt")
+ON_CPUS = [name for name in runtimes.names() if name not in GPU_ONLY]
+ANY_NETWORK = [name for name in ON_CPUS if not issubclass(runtimes.load(name), LibraryModel)]
 
 
 def images(count: int, height: int = 8, width: int = 6) -> NDArray[np.float32]:
@@ -114,7 +116,7 @@ def test_the_directory_of_an_openvino_network_is_as_good_as_its_file(tmp_path: P
     assert model.metadata.names == ("person", "car")
 
 
-@pytest.mark.parametrize("kind", runtimes.names())
+@pytest.mark.parametrize("kind", ON_CPUS)
 def test_a_probe_computes_on_the_processor(kind: str) -> None:
     found = {probe.device.lower(): probe for probe in runtimes.load(kind).probe()}
     assert found["cpu"].works
@@ -205,17 +207,30 @@ def test_a_device_that_is_not_there(kind: str, device: str, tmp_path: Path) -> N
     assert "cpu" in line
 
 
-@pytest.mark.parametrize(("kind", "package"), [("openvino", "openvino"), ("torch", "torch")])
-def test_a_runtime_that_is_not_installed(
-    kind: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / {"openvino": "a.xml", "torch": "a.pt"}[kind]
-    file.write_text("anything")
-    monkeypatch.setitem(sys.modules, package, None)
+@pytest.mark.parametrize("kind", ["openvino", "torch", "tensorrt"])
+def test_a_runtime_that_is_not_installed(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / {"openvino": "a.xml", "torch": "a.pt", "tensorrt": "a.engine"}[kind]
+    file.write_bytes(bytes(5000))
+    monkeypatch.setitem(sys.modules, kind, None)
     with pytest.raises(MissingExtra, match=rf"framechain\[{kind}\]"):
         load(file)
     with pytest.raises(MissingExtra):
         runtimes.load(kind).probe()
+
+
+@pytest.mark.parametrize("kind", ["openvino", "torch", "tensorrt", "onnxruntime"])
+def test_a_runtime_that_is_installed_and_does_not_load(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{kind}.py").write_text("raise ImportError('libcudart.so.12: cannot open\\nshared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, kind, raising=False)
+    file = tmp_path / {"openvino": "a.xml", "torch": "a.pt", "tensorrt": "a.engine", "onnxruntime": "a.onnx"}[kind]
+    file.write_bytes(bytes(5000))
+    line = refused(file)
+    assert f"{kind} is installed and does not load" in line
+    assert "libcudart.so.12" in line
+    assert f"pip install --force-reinstall {kind}" in line
 
 
 class Trap:

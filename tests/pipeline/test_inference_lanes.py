@@ -61,7 +61,7 @@ def test_crops_of_several_frames_in_one_call(street: list[NDArray[np.uint8]]) ->
         parts.append(View(street[n % 4], (int(x), int(y), int(x + width), int(y + height))))
     views = Views(tuple(parts), (256, 128), IMAGENET)
     difference = np.abs(on_the_device(views) - views.prepared()) * np.array(IMAGENET.std)[:, None, None]
-    assert difference.mean() < 0.005
+    assert difference.mean() < 0.02
     assert difference.max() <= 1.001
 
 

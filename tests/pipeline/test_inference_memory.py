@@ -71,7 +71,7 @@ def test_not_even_one_image_fits(small: Small) -> None:
 
 
 def test_other_errors_are_not_taken_for_it(small: Small) -> None:
-    with pytest.raises(Exception, match="channels|dimension|INVALID"):
+    with pytest.raises(Exception, match=r"channels|dimension|INVALID"):
         small.run(np.zeros((2, 4, 8, 6), np.float32))
 
 
