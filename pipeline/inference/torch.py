@@ -100,9 +100,9 @@ class TorchModel(Model):
         module, input_shape, metadata = _torchscript(path) if _is_torchscript(path) else _ultralytics(path)
         try:
             module = module.to(device, _dtype(precision)).to(memory_format=torch.channels_last)
+            return cls(module.eval(), device, precision, input_shape, metadata)
         except (RuntimeError, AssertionError) as error:  # of a PyTorch without CUDA it is an assertion that fails
             raise BrokenDevice(f"PyTorch cannot use '{device}' ({shortened(error)}); use --device cpu") from error
-        return cls(module.eval(), device, precision, input_shape, metadata)
 
     @classmethod
     def probe(cls) -> list[Probe]:

@@ -233,6 +233,24 @@ def test_a_runtime_that_is_installed_and_does_not_load(
     assert f"pip install --force-reinstall {kind}" in line
 
 
+@torch_loader
+def test_a_gpu_that_cannot_be_used_is_told_and_the_processor_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver shows it, and PyTorch says why it cannot use it."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available() or not torch.version.cuda:
+        pytest.skip("PyTorch can use a GPU, or none at all")
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    monkeypatch.setattr("pipeline.inference.installed.gpus.__defaults__", (tmp_path / "gpus",))
+    weights = network(tmp_path, "torch")
+    assert load(weights, "auto").device == "cpu"
+    assert "PyTorch cannot use 'cuda:0'" in caplog.text
+    assert "going on with cpu" in caplog.text
+    assert "PyTorch cannot use 'cuda:0'" in refused(weights, "cuda")
+    assert [probe.works for probe in runtimes.load("torch").probe()] == [False, True]
+
+
 class Trap:
     """Pickled, it is a call of the given function."""
 

@@ -241,7 +241,8 @@ def test_a_gpu_that_the_driver_shows_and_nothing_can_use(
     (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
     monkeypatch.setattr("pipeline.inference.installed.gpus.__defaults__", (tmp_path / "gpus",))
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "onnxruntime-gpu" in refused(network, Wish(device="cuda"))
+    with pytest.raises(UsageError, match="install onnxruntime-gpu, tensorrt or PyTorch"):
+        candidates(network, Wish(device="cuda"))
 
 
 def test_a_choice_can_be_read_by_others(network: Path, folder: Path) -> None:
