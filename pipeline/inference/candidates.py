@@ -72,14 +72,14 @@ def candidates(weights: str | Path, wish: Wish) -> list[Candidate]:
     """
     path = models.resolve(weights)
     own = native(path)
-    own.load(path, homes(own, path)[-1]).close()  # what is wrong with the file itself is said as such
+    own.load(path, _nearest(own, path, wish)).close()  # what is wrong with the file itself is said as such
     if wish.runtime != "auto":
         try:
             runtimes.load(wish.runtime)
         except UnknownName as error:
             raise UsageError(str(error)) from error
     if wish.precision == "int8":
-        _check_in_8_bits(weights, path, own)
+        _check_in_8_bits(weights, path, own, wish)
     offers = list(_offers(weights, path, own, wish))
     found = [one for one in offers if one.fault or wish.precision in ("auto", "int8", one.precision)]
     if not all(one.fault for one in found):
@@ -107,6 +107,8 @@ def _offers(weights: str | Path, path: Path, own: type[Model], wish: Wish) -> It
         direct = runtime is own or runtime.takes(path)
         if wish.runtime not in ("auto", name) or not (direct or (own.portable(path) and runtime.takes(_ONNX))):
             continue
+        if wish.runtime == "auto" and runtime.instead_of and runtime.instead_of in dict(_installed()):
+            continue
         try:
             devices = matching(runtime.devices(), wish.device)
         except (MissingExtra, BrokenRuntime) as error:
@@ -131,10 +133,16 @@ def _installed() -> Iterator[tuple[str, str]]:
             continue
 
 
-def _check_in_8_bits(weights: str | Path, path: Path, own: type[Model]) -> None:
+def _nearest(own: type[Model], path: Path, wish: Wish) -> str:
+    """The processor, where the file runs there; else the device that is wished for."""
+    there = homes(own, path)
+    return "cpu" if "cpu" in there else (matching(there, wish.device) or there)[0]
+
+
+def _check_in_8_bits(weights: str | Path, path: Path, own: type[Model], wish: Wish) -> None:
     if models.quantised(str(weights)) is not None:
         return
-    model = own.load(path, homes(own, path)[-1])
+    model = own.load(path, _nearest(own, path, wish))
     said = model.metadata.precision
     model.close()
     if said != "int8":
@@ -158,13 +166,13 @@ def load(candidate: Candidate, digest: str, wish: Wish) -> Model:
         source = cache.kept(f"{digest}.{cache.FORMAT}.onnx", lambda: _to_onnx(path))
     runtime = runtimes.load(candidate.runtime)
     try:
-        return runtime.load(source, candidate.device, candidate.precision, wish.requests)
+        return runtime.load_for(source, candidate.device, candidate.precision, wish.requests, wish.size)
     except UsageError as error:
         if not candidate.converted or isinstance(error, BrokenDevice):
             raise
         source.unlink(missing_ok=True)  # damaged by whatever: it is made once more
         source = cache.kept(source.name, lambda: _to_onnx(path))
-        return runtime.load(source, candidate.device, candidate.precision, wish.requests)
+        return runtime.load_for(source, candidate.device, candidate.precision, wish.requests, wish.size)
 
 
 def _to_onnx(path: Path) -> bytes:

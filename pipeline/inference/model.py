@@ -71,6 +71,8 @@ class Model(ABC):
     """Of the runtime."""
     label: ClassVar[str]
     """Its name in messages."""
+    instead_of: ClassVar[str] = ""
+    """Another that computes the same in less time; where that is installed, this one is only taken by name."""
 
     device: str
     parallel: int = 2  # while one call computes, the next is prepared
@@ -137,6 +139,14 @@ class Model(ABC):
             BrokenDevice: the runtime cannot use the device after all.
             MissingExtra: the runtime is not installed.
         """
+
+    @classmethod
+    def load_for(
+        cls, path: Path, device: str, precision: Arithmetic | None, requests: int | None, size: tuple[int, int]
+    ) -> Self:
+        """`load`, with the (height, width) of the largest input that will come, where the network leaves it open."""
+        del size
+        return cls.load(path, device, precision, requests)
 
     @classmethod
     @abstractmethod

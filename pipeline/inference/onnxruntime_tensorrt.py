@@ -38,6 +38,7 @@ class OnnxTensorRtModel(OnnxModel):
 
     name: ClassVar[str] = "onnxruntime-tensorrt"
     label: ClassVar[str] = "ONNX Runtime with TensorRT"
+    instead_of: ClassVar[str] = "tensorrt"
 
     @classmethod
     def reads(cls, path: Path) -> bool:
@@ -63,6 +64,13 @@ class OnnxTensorRtModel(OnnxModel):
     @classmethod
     def load(cls, path: Path, device: str, precision: Arithmetic | None = None, requests: int | None = None) -> Self:
         """Load a file, and build its engines where that has not been done."""
+        return cls.load_for(path, device, precision, requests, (640, 640))
+
+    @classmethod
+    def load_for(
+        cls, path: Path, device: str, precision: Arithmetic | None, requests: int | None, size: tuple[int, int]
+    ) -> Self:
+        """The engines are built for sizes up to that, or the one that the network was made for."""
         del requests
         _find_libraries()
         plain = OnnxModel.load(path, "cpu")
@@ -70,7 +78,8 @@ class OnnxTensorRtModel(OnnxModel):
         plain.close()
         folder = cache.folder()
         folder.mkdir(parents=True, exist_ok=True)
-        prefix = f"{cache.digest(path)}.{cache.FORMAT}.{precision or 'fp32'}.onnxruntime"
+        sizes = profile(shape, metadata, size)
+        prefix = f"{cache.digest(path)}.{cache.FORMAT}.{precision or 'fp32'}.{max(sizes[2])}.onnxruntime"
         options: dict[str, Any] = {
             "device_id": number(device),
             "trt_fp16_enable": precision == "fp16",
@@ -80,7 +89,7 @@ class OnnxTensorRtModel(OnnxModel):
             "trt_engine_cache_prefix": prefix,
         }
         if None in shape:  # else it builds anew for each size that comes
-            for which, sides in zip(("min", "opt", "max"), profile(shape, metadata), strict=True):
+            for which, sides in zip(("min", "opt", "max"), sizes, strict=True):
                 options[f"trt_profile_{which}_shapes"] = f"{name}:{'x'.join(map(str, sides))}"
         providers = {_TENSORRT: options, "CUDAExecutionProvider": {"device_id": number(device)}}
         kept = list(folder.glob(f"{prefix}*"))
@@ -96,7 +105,7 @@ class OnnxTensorRtModel(OnnxModel):
             session = open_session(path, device, providers)
         model = cls(session, device)
         if model.input_shape[0] is None:
-            model._fitting = profile(shape, metadata)[2][0]
+            model._fitting = sizes[2][0]
         return model
 
     @classmethod

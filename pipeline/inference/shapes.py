@@ -12,16 +12,22 @@ _MOST = 128  # and of crops so many are embedded at once
 Shape = tuple[int, int, int, int]
 
 
-def profile(input_shape: Sequence[int | None], metadata: Metadata) -> tuple[Shape, Shape, Shape]:
+def profile(
+    input_shape: Sequence[int | None], metadata: Metadata, size: tuple[int, int] = (640, 640)
+) -> tuple[Shape, Shape, Shape]:
     """The least, the usual and the largest input, (N, 3, H, W); all the same where the network takes one size only.
 
-    >>> profile((None, 3, None, None), Metadata(image_size=(384, 640)))
+    Args:
+        size: (height, width) that will come, where the network does not say or was made for less.
+
+    >>> profile((None, 3, None, None), Metadata(image_size=(384, 640)), (320, 320))
     ((1, 3, 32, 32), (1, 3, 384, 640), (16, 3, 640, 640))
     >>> profile((None, 3, 256, 128), Metadata())
     ((1, 3, 256, 128), (1, 3, 256, 128), (128, 3, 256, 128))
     """
     count, _, height, width = input_shape
-    usual = metadata.image_size or (640, 640)
+    said = metadata.image_size
+    usual = size if said is None or max(size) > max(said) else said
     least = (count or 1, 3, height or metadata.stride, width or metadata.stride)
     typical = (count or 1, 3, height or usual[0], width or usual[1])
     height, width = height or max(usual), width or max(usual)

@@ -19,6 +19,7 @@ from pipeline.inference.installed import imported
 from pipeline.inference.lanes import Lanes
 from pipeline.inference.metadata import Metadata
 from pipeline.inference.model import Arithmetic, BrokenDevice, Model, Probe, out_of_memory, shortened
+from pipeline.inference.shapes import profile
 from pipeline.inference.torch import TorchModel, import_torch
 from pipeline.inference.views import Views
 
@@ -70,17 +71,23 @@ class TensorRtModel(Model):
 
     @classmethod
     def precisions(cls, device: str, path: Path) -> tuple[Arithmetic, ...]:
-        """Of an engine the one that it is built in; else what the GPU has, and the version can be told to build."""
+        """Of an engine the one that it is built in; else full and half precision."""
         if cls.reads(path):
             said = described_by(parted(_head(path))[0]).precision
             return tuple(one for one in _PRECISIONS if one == said) or ("fp32",)
-        halves = TorchModel.precisions(device, path)
-        weakly = hasattr(import_tensorrt().BuilderFlag, "BF16")  # from 11 on types are in the graph, which has no bf16
-        return tuple(one for one in halves if one != "bf16" or weakly)
+        # GPUs multiply bf16 at the rate of fp16 and less exactly, one engine more takes minutes, and 11 builds none
+        return tuple(one for one in TorchModel.precisions(device, path) if one != "bf16")
 
     @classmethod
     def load(cls, path: Path, device: str, precision: Arithmetic | None = None, requests: int | None = None) -> Self:
         """Load an engine; of an .onnx file it is built where that has not been done, which takes minutes."""
+        return cls.load_for(path, device, precision, requests, (640, 640))
+
+    @classmethod
+    def load_for(
+        cls, path: Path, device: str, precision: Arithmetic | None, requests: int | None, size: tuple[int, int]
+    ) -> Self:
+        """What is built is built for sizes up to that, or the one that the network was made for."""
         del requests
         tensorrt, torch = import_tensorrt(), import_torch()
         try:
@@ -91,16 +98,16 @@ class TensorRtModel(Model):
             return cls._loaded(path, device)
         precision = precision or "fp32"
         capability = torch.cuda.get_device_capability(device)
-        here = hashlib.sha256(json.dumps([name, capability, tensorrt.__version__]).encode()).hexdigest()[:16]
+        here = hashlib.sha256(json.dumps([name, capability, tensorrt.__version__, size]).encode()).hexdigest()[:16]
         kept = f"{cache.digest(path)}.{cache.FORMAT}.{precision}.{here}.engine"
-        engine = cache.kept(kept, lambda: _built(path, device, precision))
+        engine = cache.kept(kept, lambda: _built(path, device, precision, size))
         try:
             return cls._loaded(engine, device)
         except BrokenDevice:
             raise
         except UsageError:
             engine.unlink(missing_ok=True)  # damaged, or of a GPU of the same name that is another
-            return cls._loaded(cache.kept(kept, lambda: _built(path, device, precision)), device)
+            return cls._loaded(cache.kept(kept, lambda: _built(path, device, precision, size)), device)
 
     @classmethod
     def _loaded(cls, path: Path, device: str) -> Self:
@@ -293,7 +300,7 @@ def refused(path: Path, reason: str) -> UsageError:
     )
 
 
-def _built(path: Path, device: str, precision: Arithmetic) -> bytes:
+def _built(path: Path, device: str, precision: Arithmetic, size: tuple[int, int]) -> bytes:
     from pipeline.inference.onnxruntime import OnnxModel
     from pipeline.inference.portable import described, to_onnx
     from pipeline.inference.tensorrt_build import build
@@ -302,7 +309,8 @@ def _built(path: Path, device: str, precision: Arithmetic) -> bytes:
     model = OnnxModel.load(path, "cpu")
     try:
         notes = described(model.metadata) | {"precision": precision}
-        return build(to_onnx(model, path), precision, model.input_shape, notes, device)
+        sizes = profile(model.input_shape, model.metadata, size)
+        return build(to_onnx(model, path), precision, sizes, notes, device)
     finally:
         model.close()
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pipeline.errors import FramechainError, UsageError
-from pipeline.inference.metadata import Metadata
 from pipeline.inference.portable import halved
-from pipeline.inference.shapes import profile
+from pipeline.inference.shapes import Shape
 from pipeline.inference.tensorrt import complaints, import_tensorrt
 from pipeline.inference.torch import import_torch
 
@@ -20,7 +19,7 @@ _FLAGS = {"fp16": ("FP16",), "bf16": ("BF16",), "int8": ("INT8", "FP16")}
 def build(
     network: Any,
     precision: Literal["fp32", "fp16", "bf16", "int8"],
-    input_shape: Sequence[int | None],
+    sizes: Sequence[Shape],
     notes: Mapping[str, Any],
     device: str,
 ) -> bytes:
@@ -28,7 +27,8 @@ def build(
 
     Args:
         network: an onnx.ModelProto; for int8 with the ranges in it. TensorRT needs no calibrator then.
-        input_shape: (N, 3, H, W), None where any size will do: it is built for a range around what `notes` say.
+        sizes: the least, the usual and the largest input.
+        notes: what it is to say about itself.
 
     Raises:
         UsageError: this version of TensorRT does not build in that precision.
@@ -52,9 +52,9 @@ def build(
         config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, _WORKSPACE)
         for flag in _FLAGS.get(precision, ()) if weakly else ():
             config.set_flag(getattr(tensorrt.BuilderFlag, flag))
-        sizes = builder.create_optimization_profile()
-        sizes.set_shape(graph.get_input(0).name, *profile(input_shape, Metadata.parse(notes)))
-        config.add_optimization_profile(sizes)
+        profile = builder.create_optimization_profile()
+        profile.set_shape(graph.get_input(0).name, *sizes)
+        config.add_optimization_profile(profile)
         engine = builder.build_serialized_network(graph, config)
     if engine is None:
         raise FramechainError(f"TensorRT does not build an engine of this network: {said.taken() or 'it says no more'}")

@@ -135,7 +135,7 @@ class TorchModel(Model):
             given = torch.from_numpy(batch).to(self.device).requires_grad_()
             results = self.module(given.to(self._dtype))
             loss(results[0] if isinstance(results, tuple | list) else results).sum().backward()
-        return np.asarray(given.grad.float().cpu().numpy(), np.float32)
+            return np.asarray(given.grad.float().cpu().numpy(), np.float32)
 
     def _infer(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         if self._graphs is not None:

@@ -30,7 +30,7 @@ from pipeline.inference.model import Model, shortened
 logger = logging.getLogger("framechain")
 
 _SECONDS = 0.2  # that each candidate is timed for, after it is warm
-_WARM = 2
+_WARM = 3  # in the third a GPU records what it repeats from then on
 _MARK = "framechain: "  # before what is told: libraries print as well
 _STRAY = 0.1  # how far the size of its outputs may be from that of the first of the same network, relative
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pipeline.inference.model import admitted, homes
 from pipeline.inference.portable import to_onnx
+from pipeline.inference.shapes import profile
 from pipeline.inference.tensorrt import TensorRtModel
 from pipeline.inference.tensorrt_build import build
 from pipeline.training.exporters.exporter import Exporter, Order, Precision
@@ -26,4 +27,5 @@ class TensorRtExporter(Exporter):
         network = to_onnx(order.model, order.path)
         if order.precision == "int8":
             network = by_onnxruntime(network, order.inputs, order.scheme, symmetric=True)
-        path.write_bytes(build(network, order.precision, order.model.input_shape, order.notes, device))
+        sizes = profile(order.model.input_shape, order.model.metadata)
+        path.write_bytes(build(network, order.precision, sizes, order.notes, device))
