@@ -83,13 +83,14 @@ class Graphs:
             with self._one_at_a_time:
                 recording = self._record(self._network, images)
         except Exception as error:
-            if out_of_memory(error):
-                raise
+            fault = shortened(error)
+            if out_of_memory(error):  # recordings hold memory that the network itself may need
+                self._recorded.clear()
             self._works = False
             logger.warning(
-                "%s cannot be recorded as a CUDA graph (%s); it is launched kernel by kernel, which takes longer",
+                "%s cannot record a network as a CUDA graph (%s); it launches kernel by kernel, which takes longer",
                 self._label,
-                shortened(error),
+                fault,
             )
             return None
         self._recorded[tuple(images.shape)] = recording

@@ -110,11 +110,11 @@ def test_a_detector_finds_the_same_when_it_prepares_its_input(data: Path, street
 
     def found(stage: Detect, times: int = 1) -> list[Frame]:
         for _ in range(times):
-            frames = [Frame(street[0]), Frame(street[3]), Frame(street[0], region=(200, 100, 520, 420))]
+            frames = [Frame(street[0]), Frame(street[3]), Frame(street[0], region=(0, 0, 400, 500))]
             stage.process(frames)
         return frames
 
-    with Detect(weights=data / "weights" / "yolo11n.pt", runtime="native", device="cpu") as stage:
+    with Detect(weights=data / "weights" / "yolo11n.pt", runtime="native", device="cpu", image_size=320) as stage:
         plain = found(stage)
         as_on_a_gpu(stage)
         for one, other in zip(plain, found(stage, times=3), strict=True):
@@ -175,16 +175,24 @@ def test_a_shape_is_recorded_once_it_comes_again_and_only_so_many_are() -> None:
     assert recorded[-1] == (20, 2)
 
 
-def test_what_cannot_be_recorded_is_said_once_and_runs_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "error", [RuntimeError("not permitted when stream is capturing"), torch.cuda.OutOfMemoryError("out of memory")]
+)
+def test_what_cannot_be_recorded_is_said_once_and_runs_all_the_same(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     def record(network: Network, images: Any) -> Recording:
-        raise RuntimeError("operation not permitted when stream is capturing")
+        if len(images) == 3:
+            raise error
+        return replayed(network, images)
 
     graphs = Graphs(lambda images: [images + 1], record, "PyTorch")
     for _ in range(8):
         assert graphs(torch.zeros(2))[0].tolist() == [1, 1]
+        assert graphs(torch.zeros(3))[0].tolist() == [1, 1, 1]
     (said,) = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING]
     assert "CUDA graph" in said
-    assert "not permitted" in said
+    assert str(error) in said
 
 
 def test_threads_share_a_recorded_network_and_each_gets_its_own_results() -> None:
