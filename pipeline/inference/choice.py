@@ -109,8 +109,15 @@ def _tell(choice: Choice) -> None:
 
 def _failed(choice: Choice) -> str:
     """What was tried and does not work: nobody shall compute on something slower without knowing it."""
-    faults = "".join(f"; {one} does not work: {one.fault}" for one in choice.others if one.fault)
-    return f"{faults}; once that is put right, framechain cache clear has all tried again" if faults else ""
+    faults: dict[str, list[str]] = {}
+    for one in choice.others:
+        if one.fault:
+            faults.setdefault(one.fault, []).append(str(one))
+    told = "".join(
+        f"; {' and '.join(ones)} {'does' if len(ones) == 1 else 'do'} not work: {fault}"
+        for fault, ones in faults.items()
+    )
+    return f"{told}; once that is put right, framechain cache clear has all tried again" if told else ""
 
 
 def _look_here(candidate: Candidate, weights: str | Path, path: Path) -> None:

@@ -94,7 +94,12 @@ class OnnxTensorRtModel(OnnxModel):
         providers = {_TENSORRT: options, "CUDAExecutionProvider": {"device_id": number(device)}}
         kept = list(folder.glob(f"{prefix}*"))
         if not kept:
-            logger.info("%s: ONNX Runtime builds TensorRT engines for %s, once; this takes minutes", path.name, device)
+            logger.info(
+                "%s: ONNX Runtime builds TensorRT engines in %s for %s, once; this takes minutes",
+                path.name,
+                precision or "fp32",
+                device,
+            )
         try:
             session = open_session(path, device, providers)
         except Exception:

@@ -137,13 +137,15 @@ def _main() -> None:
         return
     _tell(candidates=[asdict(one) for one in found])
     sizes: dict[str, list[float]] = {}
-    works = any(seconds is not None for seconds, _ in order["results"])
+    gpu_works = any(
+        seconds is not None and one.device != "cpu" for one, (seconds, _) in zip(found, order["results"], strict=False)
+    )
     for candidate in found[len(order["results"]) :]:
         seconds, fault = None, candidate.fault
-        if not fault and len(found) > 1 and not (works and candidate.device == "cpu" and found[0].device != "cpu"):
+        if not fault and len(found) > 1 and not (gpu_works and candidate.device == "cpu"):
             try:
                 seconds = _timed(candidate, order["digest"], wish, sizes)
-                works = True
+                gpu_works = gpu_works or candidate.device != "cpu"
             except Exception as error:
                 fault = str(error) if isinstance(error, FramechainError) else shortened(error)
         _tell(result=[seconds, fault])
