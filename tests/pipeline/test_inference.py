@@ -85,7 +85,8 @@ def test_results_stay_after_the_next_run_and_from_thread_to_thread(kind: str, tm
 
 def test_in_openvino_a_crop_s_vector_does_not_depend_on_its_company() -> None:
     runtime = runtimes.load("openvino")
-    model = runtime.load(models.resolve(EMBEDDER), "cpu", runtime.precisions("cpu")[-1])
+    weights = models.resolve(EMBEDDER)
+    model = runtime.load(weights, "cpu", runtime.precisions("cpu", weights)[-1])
     crops = images(5, 256, 128)
     alone = np.concatenate([model.run(crops[n : n + 1])[0] for n in range(len(crops))])
     with ThreadPoolExecutor(3) as pool:
