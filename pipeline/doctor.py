@@ -73,6 +73,8 @@ def _runtime(name: str) -> Iterator[Finding]:
             yield Finding("runtimes", f"{name} {probe.device}", probe.works, probe.detail)
     except MissingExtra as error:
         yield Finding("runtimes", name, None, str(error))
+    except UsageError as error:
+        yield Finding("runtimes", name, False, str(error))
 
 
 def _tried(topic: str, what: str, attempt: Callable[[], str]) -> Finding:

@@ -119,10 +119,15 @@ class Letterbox:
         return max(1, round(height)), max(1, round(width))
 
     @property
+    def place(self) -> tuple[int, int, int, int]:
+        """Top, left, height and width in the input of the scaled image."""
+        return self.top, self.left, *self.resized
+
+    @property
     def window(self) -> tuple[slice, slice]:
         """Rows and columns of the input that the scaled image covers."""
-        height, width = self.resized
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+        top, left, height, width = self.place
+        return slice(top, top + height), slice(left, left + width)
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image scaled, bilinear; the image itself where nothing changes."""

@@ -9,13 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import FramechainError
-from pipeline.models import cache_folder
+from pipeline.models import cache_folder, sha256
 from pipeline.output import cannot_write
+
+FORMAT = 1  # of conversions and choices: another where older ones are of no use
 
 
 def folder() -> Path:
     """Where it is."""
     return cache_folder("converted")
+
+
+def digest(path: Path) -> str:
+    """Checksum of the weights in a file; of a conversion, of those that it was made from."""
+    return path.name.partition(".")[0] if path.parent == folder() else sha256(path)
 
 
 @dataclass(frozen=True, slots=True)

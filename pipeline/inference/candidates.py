@@ -10,13 +10,13 @@ from typing import Literal, TypeAlias
 from pipeline import models
 from pipeline.errors import MissingExtra, UsageError
 from pipeline.inference import cache
-from pipeline.inference.model import Arithmetic, Model, matching, native, runtimes
+from pipeline.inference.installed import BrokenRuntime, gpus
+from pipeline.inference.model import Arithmetic, BrokenDevice, Model, homes, matching, native, runtimes
 from trackers.registry import UnknownName
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 """auto: whichever is fastest. fp32, bf16, fp16: only that. int8: a network that is quantised."""
 
-FORMAT = 1  # of conversions and choices: another where older ones are of no use
 _ONNX = Path("network.onnx")
 
 
@@ -72,18 +72,20 @@ def candidates(weights: str | Path, wish: Wish) -> list[Candidate]:
     """
     path = models.resolve(weights)
     own = native(path)
-    own.load(path, own.devices()[-1]).close()  # what is wrong with the file itself is said as such
+    own.load(path, _nearest(own, path, wish)).close()  # what is wrong with the file itself is said as such
     if wish.runtime != "auto":
         try:
             runtimes.load(wish.runtime)
         except UnknownName as error:
             raise UsageError(str(error)) from error
     if wish.precision == "int8":
-        _check_in_8_bits(weights, path, own)
+        _check_in_8_bits(weights, path, own, wish)
     offers = list(_offers(weights, path, own, wish))
-    found = [one for one in offers if wish.precision in ("auto", "int8", one.precision)]
-    if found:
+    found = [one for one in offers if one.fault or wish.precision in ("auto", "int8", one.precision)]
+    if not all(one.fault for one in found):
         return found
+    if found:
+        raise UsageError(found[0].fault)
     if offers:
         there = " or ".join(sorted({one.precision for one in offers}))
         raise UsageError(f"nothing here computes {path.name} in {wish.precision}; use --precision auto or {there}")
@@ -91,8 +93,10 @@ def candidates(weights: str | Path, wish: Wish) -> list[Candidate]:
         label = runtimes.load(wish.runtime).label
         raise UsageError(f"{label} does not compute {path.name} on device '{wish.device}'; use --runtime auto")
     there = ", ".join(dict.fromkeys(["auto", *(device for _, device in _installed())]))
+    lacking = "; the driver shows one, but no CUDA runtime is installed: install onnxruntime-gpu, tensorrt or PyTorch"
     raise UsageError(
-        f"there is no device '{wish.device}' here that computes {path.name}; use --device with one of: {there}"
+        f"there is no device '{wish.device}' here that computes {path.name}"
+        f"{lacking if gpus() and wish.device in ('cuda', *gpus()) else ''}; use --device with one of: {there}"
     )
 
 
@@ -103,15 +107,19 @@ def _offers(weights: str | Path, path: Path, own: type[Model], wish: Wish) -> It
         direct = runtime is own or runtime.takes(path)
         if wish.runtime not in ("auto", name) or not (direct or (own.portable(path) and runtime.takes(_ONNX))):
             continue
+        if wish.runtime == "auto" and runtime.instead_of and runtime.instead_of in dict(_installed()):
+            continue
         try:
             devices = matching(runtime.devices(), wish.device)
-        except MissingExtra:
+        except (MissingExtra, BrokenRuntime) as error:
             if name in (own.name, wish.runtime):
                 raise
+            if isinstance(error, BrokenRuntime):
+                yield Candidate(str(path), name, "cpu", "fp32", fault=str(error))
             continue
         for device in devices:
             if sibling is None or wish.precision == "auto":
-                for precision in runtime.precisions(device):
+                for precision in runtime.precisions(device, path):
                     yield Candidate(str(path), name, device, precision, converted=not direct)
             if sibling is not None and device == "cpu":
                 yield Candidate(str(sibling), name, device, "fp32", quantised=True)
@@ -121,14 +129,20 @@ def _installed() -> Iterator[tuple[str, str]]:
     for name, runtime in runtimes.kinds():
         try:
             yield from ((name, device) for device in runtime.devices())
-        except MissingExtra:
+        except (MissingExtra, BrokenRuntime):
             continue
 
 
-def _check_in_8_bits(weights: str | Path, path: Path, own: type[Model]) -> None:
+def _nearest(own: type[Model], path: Path, wish: Wish) -> str:
+    """The processor, where the file runs there; else the device that is wished for."""
+    there = homes(own, path)
+    return "cpu" if "cpu" in there else (matching(there, wish.device) or there)[0]
+
+
+def _check_in_8_bits(weights: str | Path, path: Path, own: type[Model], wish: Wish) -> None:
     if models.quantised(str(weights)) is not None:
         return
-    model = own.load(path, "cpu")
+    model = own.load(path, _nearest(own, path, wish))
     said = model.metadata.precision
     model.close()
     if said != "int8":
@@ -149,16 +163,16 @@ def load(candidate: Candidate, digest: str, wish: Wish) -> Model:
     """
     path = source = Path(candidate.source)
     if candidate.converted:
-        source = cache.kept(f"{digest}.{FORMAT}.onnx", lambda: _to_onnx(path))
+        source = cache.kept(f"{digest}.{cache.FORMAT}.onnx", lambda: _to_onnx(path))
     runtime = runtimes.load(candidate.runtime)
     try:
-        return runtime.load(source, candidate.device, candidate.precision, wish.requests)
-    except UsageError:
-        if not candidate.converted:
+        return runtime.load_for(source, candidate.device, candidate.precision, wish.requests, wish.size)
+    except UsageError as error:
+        if not candidate.converted or isinstance(error, BrokenDevice):
             raise
         source.unlink(missing_ok=True)  # damaged by whatever: it is made once more
         source = cache.kept(source.name, lambda: _to_onnx(path))
-        return runtime.load(source, candidate.device, candidate.precision, wish.requests)
+        return runtime.load_for(source, candidate.device, candidate.precision, wish.requests, wish.size)
 
 
 def _to_onnx(path: Path) -> bytes:

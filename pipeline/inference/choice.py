@@ -16,8 +16,8 @@ from typing import Any
 from pipeline import models
 from pipeline.errors import FramechainError
 from pipeline.inference import cache
-from pipeline.inference.candidates import FORMAT, Candidate, Wish, load
-from pipeline.inference.model import Model, admitted, native, runtimes
+from pipeline.inference.candidates import Candidate, Wish, load
+from pipeline.inference.model import Model, admitted, homes, native, runtimes
 from pipeline.inference.trying import tried
 from trackers.registry import UnknownName
 
@@ -25,7 +25,10 @@ logger = logging.getLogger("framechain")
 
 _WORTH = 0.95  # of the time of one that computes more exactly: for less gain than that, exactness is not given up
 _EXACTNESS = ("fp32", "fp16", "bf16")
-_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "torch", "ultralytics", "tensorrt", "tensorrt-cu12")
+_PACKAGES = (
+    *("onnxruntime", "onnxruntime-gpu", "openvino", "torch", "ultralytics"),
+    *("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def fastest(weights: str | Path, wish: Wish) -> Model:
     path = models.resolve(weights)
     own = native(path)
     if wish.runtime == "native":
-        return own.load(path, admitted(own.label, own.devices(), wish.device)[0], None, wish.requests)
+        return own.load(path, admitted(own.label, homes(own, path), wish.device)[0], None, wish.requests)
     digest = _digest(path)
     usual = replace(wish, requests=None)  # the number of workers must not change what is computed
     remembered = cache.folder() / f"{digest}.{_circumstances(weights, usual)}.json"
@@ -63,7 +66,7 @@ def fastest(weights: str | Path, wish: Wish) -> Model:
             logger.warning("%s no longer works for %s (%s); trying all again", choice.chosen, weights, error)
             remembered.unlink(missing_ok=True)
         else:
-            logger.info("%s: %s, the fastest when all were tried", path.name, choice.chosen)
+            logger.info("%s: %s, the fastest when all were tried%s", path.name, choice.chosen, _failed(choice))
             return model
     candidates = tried(weights, digest, usual)
     chosen = _best(candidates)
@@ -94,15 +97,27 @@ def _tell(choice: Choice) -> None:
         return  # there was no choice
     timed = sorted((one for one in choice.others if one.seconds is not None), key=lambda one: one.seconds or 0)
     told = ", ".join(f"{one} {1000 * (one.seconds or 0):.1f}" for one in timed)
-    failed = "".join(f"; {one} does not work: {one.fault}" for one in choice.others if one.fault)
     logger.info(
         "%s: %s, %.1f ms an image, is the fastest here, and remembered (%s)%s",
         choice.weights,
         choice.chosen,
         1000 * (choice.chosen.seconds or 0),
         told,
-        failed,
+        _failed(choice),
     )
+
+
+def _failed(choice: Choice) -> str:
+    """What was tried and does not work: nobody shall compute on something slower without knowing it."""
+    faults: dict[str, list[str]] = {}
+    for one in choice.others:
+        if one.fault:
+            faults.setdefault(one.fault, []).append(str(one))
+    told = "".join(
+        f"; {' and '.join(ones)} {'does' if len(ones) == 1 else 'do'} not work: {fault}"
+        for fault, ones in faults.items()
+    )
+    return f"{told}; once that is put right, framechain cache clear has all tried again" if told else ""
 
 
 def _look_here(candidate: Candidate, weights: str | Path, path: Path) -> None:
@@ -143,7 +158,7 @@ def _digest(path: Path) -> str:
 
 def _circumstances(weights: str | Path, wish: Wish) -> str:
     """Another value wherever another choice might be right: another wish, machine, driver or version."""
-    said: list[Any] = [asdict(wish), str(models.quantised(str(weights))), FORMAT, *_machine()]
+    said: list[Any] = [asdict(wish), str(models.quantised(str(weights))), cache.FORMAT, *_machine()]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 

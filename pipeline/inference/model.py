@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -15,14 +17,25 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pipeline import models
-from pipeline.errors import UsageError
+from pipeline.errors import FramechainError, UsageError
 from pipeline.inference.metadata import Metadata
+from pipeline.inference.views import Views
 from trackers.registry import Registry
 
 Arithmetic: TypeAlias = Literal["fp32", "bf16", "fp16"]
 """What a network's floating-point numbers are computed in; integers of a quantised network stay integers."""
 
 logger = logging.getLogger("framechain")
+
+_NO_MEMORY = (  # what CUDA, its libraries, ONNX Runtime, TensorRT and OpenCL say, in small letters
+    "out of memory",
+    "outofmemory",
+    "failed to allocate memory",
+    "smaller than requested bytes",
+    "alloc_failed",
+    "out_of_resources",
+    "bad_alloc",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +71,15 @@ class Model(ABC):
     """Of the runtime."""
     label: ClassVar[str]
     """Its name in messages."""
+    instead_of: ClassVar[str] = ""
+    """Another that computes the same in less time; where that is installed, this one is only taken by name."""
 
     device: str
     parallel: int = 2  # while one call computes, the next is prepared
     batches: bool
     input_shape: tuple[int | None, ...]
     metadata: Metadata
+    _fitting: int | None = None  # images a call that its memory holds, where that was found out
 
     @classmethod
     @abstractmethod
@@ -84,18 +100,27 @@ class Model(ABC):
         return False
 
     @classmethod
+    def check(cls, path: Path) -> None:
+        """Refuse a file that it reads by its name and that is plainly something else; the runtime is not needed for it.
+
+        Raises:
+            UsageError: it is none.
+        """
+
+    @classmethod
     @abstractmethod
     def devices(cls) -> list[str]:
         """Devices of this machine that it can use, GPUs first: "cuda:0", "cpu".
 
         Raises:
             MissingExtra: the runtime is not installed.
+            BrokenRuntime: it is, and does not load.
         """
 
     @classmethod
-    def precisions(cls, device: str) -> tuple[Arithmetic, ...]:
-        """What it can compute in there and gains from: full precision, and halves where the hardware has them."""
-        del device
+    def precisions(cls, device: str, path: Path) -> tuple[Arithmetic, ...]:
+        """What it can compute a file in there and gains from: full precision, and halves where there are any."""
+        del device, path
         return ("fp32",)
 
     @classmethod
@@ -106,7 +131,7 @@ class Model(ABC):
         Args:
             path: an existing file or directory.
             device: one of `devices()`.
-            precision: one of `precisions(device)`; if None: what the file was exported for, else full precision.
+            precision: one of `precisions(device, path)`; if None: what the file was exported for, else full precision.
             requests: calls that will be made at once; if None: as many as suit it.
 
         Raises:
@@ -114,6 +139,14 @@ class Model(ABC):
             BrokenDevice: the runtime cannot use the device after all.
             MissingExtra: the runtime is not installed.
         """
+
+    @classmethod
+    def load_for(
+        cls, path: Path, device: str, precision: Arithmetic | None, requests: int | None, size: tuple[int, int]
+    ) -> Self:
+        """`load`, with the (height, width) of the largest input that will come, where the network leaves it open."""
+        del size
+        return cls.load(path, device, precision, requests)
 
     @classmethod
     @abstractmethod
@@ -127,23 +160,91 @@ class Model(ABC):
     def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """All outputs for any number of images, at least one.
 
+        Where the memory of the device does not hold so many, they are computed in halves, now and from now on.
+
         Args:
             batch: (N, 3, H, W), C-contiguous.
 
         Returns:
             arrays whose first dimension is N, their memory their own.
+
+        Raises:
+            FramechainError: the memory does not even hold one image.
         """
-        room = self.input_shape[0]
-        if room is None or room == len(batch):
-            return self._infer(batch)
-        # exported for exactly `room` images: as many calls as it takes, the last one filled up
+
+        def infer(rows: slice) -> list[NDArray[np.float32]]:
+            images, room = batch[rows], self.input_shape[0]
+            if room is None or room == len(images):
+                return self._infer(images)
+            full = np.zeros((room, *images.shape[1:]), np.float32)  # exported for exactly so many: the rest is empty
+            full[: len(images)] = images
+            return self._infer(full)
+
+        return self._in_parts(len(batch), infer)
+
+    def run_views(self, views: Views) -> list[NDArray[np.float32]]:
+        """All outputs for any number of views, at least one, prepared where the network computes.
+
+        Returns, raises: as `run`.
+        """
+        return self._in_parts(len(views), lambda rows: self._infer_views(views[rows]))
+
+    def _in_parts(self, count: int, infer: Callable[[slice], list[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
+        """The outputs of as many calls as it takes, each with no more than the network takes and its memory holds."""
         parts: list[list[NDArray[np.float32]]] = []
-        for start in range(0, len(batch), room):
-            part = batch[start : start + room]
-            full = np.zeros((room, *batch.shape[1:]), np.float32)
-            full[: len(part)] = part
-            parts.append([out[: len(part)] for out in self._infer(full)])
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        start = 0
+        while start < count:
+            most = min(self.input_shape[0] or count, self._fitting or count)
+            stop = min(start + most, count)
+            try:
+                parts.append([out[: stop - start] for out in infer(slice(start, stop))])
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                fault = shortened(error)  # the error itself holds on to all that was computed so far
+            else:
+                start = stop
+                continue
+            self._make_do(stop - start, fault)
+        return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def _make_do(self, count: int, fault: str) -> None:
+        """Its device had no memory for so many images at once: it gets half from now on."""
+        self._let_go()
+        if count == 1 or self.input_shape[0] is not None:
+            raise FramechainError(
+                f"{self.label} has no memory left on {self.device} for a call of {self.input_shape[0] or count} images "
+                f"({fault}); end what else uses it, choose a smaller image_size or network, or use --device cpu"
+            )
+        half = count // 2
+        if self._fitting is None or half < self._fitting:  # else another thread has said so
+            self._fitting = half
+            logger.warning(
+                "%s: %d images at once do not fit into the memory of %s (%s); going on with %d",
+                self.label,
+                count,
+                self.device,
+                fault,
+                half,
+            )
+
+    def _let_go(self) -> None:
+        """Give back what memory of the device is only kept to be faster."""
+
+    def _infer_views(self, views: Views) -> list[NDArray[np.float32]]:
+        """All outputs for no more views than the network takes; here they are prepared on the processor."""
+        shape = (self.input_shape[0] or len(views), 3, *views.size)
+        batch: NDArray[np.float32] | None = getattr(self._buffers, "input", None)
+        if batch is None or batch.shape != shape:
+            batch = self._buffers.input = np.empty(shape, np.float32)
+        views.write(batch[: len(views)])
+        batch[len(views) :] = 0
+        return self._infer(batch)
+
+    @cached_property
+    def _buffers(self) -> threading.local:
+        """Each thread's memory for an input; what was in it last may still be there."""
+        return threading.local()
 
     def output_shapes(self, height: int, width: int) -> list[tuple[int, ...]]:
         """Shapes of all outputs for one image of that size, found by computing an empty one."""
@@ -176,7 +277,7 @@ def load(weights: str | Path, device: str = "auto") -> Model:
     """
     path = models.resolve(weights)
     runtime = native(path)
-    found = admitted(runtime.label, runtime.devices(), device)
+    found = admitted(runtime.label, homes(runtime, path), device)
     for where, other in pairwise(found):
         try:
             return runtime.load(path, where)
@@ -195,6 +296,7 @@ def native(path: Path) -> type[Model]:
         raise UsageError(f"the weights {path} are an empty file; get them again")
     for _, runtime in runtimes.kinds():
         if runtime.reads(path):
+            runtime.check(path)
             return runtime
     if not path.exists():
         raise UsageError(f"there are no weights at {path}, and no model has that name{models.similar(path)}")
@@ -203,6 +305,22 @@ def native(path: Path) -> type[Model]:
     raise UsageError(
         f"{path} is no network; give an .onnx, .pt, .safetensors or .engine file, an OpenVINO .xml or its directory"
     )
+
+
+def homes(runtime: type[Model], path: Path) -> list[str]:
+    """The devices on which a runtime can compute a file that is made for it, at least one.
+
+    Raises:
+        UsageError: there is none.
+        MissingExtra: it is not installed.
+    """
+    found = runtime.devices()
+    if not found:
+        raise UsageError(
+            f"{path} is made for {runtime.label}, which finds no device here that it can use; give the .onnx or .pt "
+            f"file that it was made from"
+        )
+    return found
 
 
 def admitted(label: str, devices: Sequence[str], asked: str) -> list[str]:
@@ -254,6 +372,16 @@ def check_image_input(path: Path, shapes: Sequence[Sequence[Any]]) -> None:
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
         there = ", ".join(str(tuple(sides)) for sides in shapes) or "none"
         raise UsageError(f"{path} does not take images: its inputs are {there}, not one (N, 3, H, W); give another")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a runtime says that its device has no memory left; each has its own words for it.
+
+    >>> out_of_memory(RuntimeError("CUDA error: out of memory")), out_of_memory(RuntimeError("CUDA error: bad address"))
+    (True, False)
+    """
+    said = str(error).lower()
+    return type(error).__name__ == "OutOfMemoryError" or any(words in said for words in _NO_MEMORY)
 
 
 def shortened(error: Exception) -> str:

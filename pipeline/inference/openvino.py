@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pipeline.errors import MissingExtra
+from pipeline.inference.installed import imported
 from pipeline.inference.metadata import Metadata
 from pipeline.inference.model import (
     Arithmetic,
@@ -70,8 +71,9 @@ class OpenVinoModel(Model):
         return sorted((name.lower() for name in _core().available_devices), key="cpu".__eq__)
 
     @classmethod
-    def precisions(cls, device: str) -> tuple[Arithmetic, ...]:
+    def precisions(cls, device: str, path: Path) -> tuple[Arithmetic, ...]:
         """What the device says it is good at."""
+        del path
         capable = _core().get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
         # a processor may convert fp16, and compute in something wider
         halves: tuple[Arithmetic, ...] = ("bf16",) if device == "cpu" else ("bf16", "fp16")
@@ -207,11 +209,7 @@ class OpenVinoModel(Model):
 
 
 def _core() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtra("OpenVINO networks", "openvino") from error
-    return openvino.Core()
+    return imported("openvino", MissingExtra("OpenVINO networks", "openvino")).Core()
 
 
 def _network_file(path: Path) -> Path | None:

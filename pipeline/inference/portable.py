@@ -56,6 +56,19 @@ def to_onnx(model: Model, path: Path) -> Any:
     return network
 
 
+def halved(network: Any) -> Any:
+    """The ONNX graph in half precision; what goes in and comes out stays single.
+
+    Raises:
+        MissingExtra: a package that it takes is not installed.
+    """
+    try:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    except ImportError as error:
+        raise MissingExtra("fp16 exports", "export") from error
+    return convert_float_to_float16(network, keep_io_types=True)
+
+
 def with_notes(network: Any, notes: Mapping[str, Any]) -> Any:
     """Write what is known of a network into its ONNX graph, beside what that says already."""
     import onnx

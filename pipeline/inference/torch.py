@@ -6,10 +6,9 @@ import json
 import logging
 import os
 import re
-import threading
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
@@ -21,8 +20,12 @@ from typing_extensions import Self
 
 from pipeline.errors import MissingExtra, UsageError
 from pipeline.inference.checkpoint import owner
+from pipeline.inference.graphs import Graphs, recorder
+from pipeline.inference.installed import gpus, imported
+from pipeline.inference.lanes import Lanes
 from pipeline.inference.metadata import Metadata
 from pipeline.inference.model import Arithmetic, BrokenDevice, Model, Probe, admitted, not_a_network, shortened
+from pipeline.inference.views import Views
 
 _AnySize = tuple[int | None, ...]
 
@@ -33,7 +36,7 @@ _SAFE_TORCH = (2, 6)
 
 
 class TorchModel(Model):
-    """A network in PyTorch, channels last.
+    """A network in PyTorch, channels last; on a GPU it prepares its input there, and is replayed as a CUDA graph.
 
     Attributes:
         module: the network itself, in evaluation mode.
@@ -50,8 +53,9 @@ class TorchModel(Model):
         self._torch = torch
         self.module = module
         self._dtype = _dtype(precision)
-        # Ultralytics' heads remember the anchors of the last input's shape, so two threads may not share a call.
-        self._lock = threading.Lock()
+        # Ultralytics' heads remember the anchors of the last input's shape, so calls take turns.
+        self._lanes = Lanes(device)
+        self._graphs = None if device == "cpu" else Graphs(self._forward, recorder(module, device), self.label)
         self.device = device
         self.batches = device != "cpu"
         self.input_shape = input_shape
@@ -69,15 +73,23 @@ class TorchModel(Model):
 
     @classmethod
     def devices(cls) -> list[str]:
-        """CUDA devices and the processor."""
-        return torch_devices()
+        """CUDA devices, those as well that the driver shows and PyTorch cannot use after all; and the processor."""
+        torch, usable = import_torch(), torch_devices()
+        shown = gpus() if torch.version.cuda else []
+        return usable if len(usable) > 1 else [*shown, *usable]
 
     @classmethod
-    def precisions(cls, device: str) -> tuple[Arithmetic, ...]:
-        """Halves on a GPU; bf16 on a processor that multiplies it."""
+    def precisions(cls, device: str, path: Path) -> tuple[Arithmetic, ...]:
+        """Halves on a GPU, bf16 from Ampere on; bf16 on a processor that multiplies it."""
+        del path
+        torch = import_torch()
         if device != "cpu":
-            return ("fp32", "fp16", "bf16")
-        multiplies = getattr(import_torch().ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+            if device not in torch_devices():
+                return ("fp32",)
+            # not `is_bf16_supported`, which asks the GPU that is current
+            modern = torch.cuda.get_device_capability(device)[0] >= 8
+            return ("fp32", "fp16", "bf16") if modern else ("fp32", "fp16")
+        multiplies = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
         return ("fp32", "bf16") if multiplies is not None and multiplies() else ("fp32",)
 
     @classmethod
@@ -88,16 +100,16 @@ class TorchModel(Model):
         module, input_shape, metadata = _torchscript(path) if _is_torchscript(path) else _ultralytics(path)
         try:
             module = module.to(device, _dtype(precision)).to(memory_format=torch.channels_last)
-        except RuntimeError as error:
+            return cls(module.eval(), device, precision, input_shape, metadata)
+        except (RuntimeError, AssertionError) as error:  # of a PyTorch without CUDA it is an assertion that fails
             raise BrokenDevice(f"PyTorch cannot use '{device}' ({shortened(error)}); use --device cpu") from error
-        return cls(module.eval(), device, precision, input_shape, metadata)
 
     @classmethod
     def probe(cls) -> list[Probe]:
         """Add two matrices on every device."""
         torch = import_torch()
         found = []
-        for device in torch_devices():
+        for device in cls.devices():
             try:
                 x = torch.ones(2, 2, device=device)
                 works = bool((x + x == 2).all())
@@ -119,22 +131,43 @@ class TorchModel(Model):
             of the shape of `batch`.
         """
         torch = self._torch
-        with self._lock, torch.enable_grad():
+        with self._lanes.turn(), torch.enable_grad():
             given = torch.from_numpy(batch).to(self.device).requires_grad_()
             results = self.module(given.to(self._dtype))
             loss(results[0] if isinstance(results, tuple | list) else results).sum().backward()
-        return np.asarray(given.grad.float().cpu().numpy(), np.float32)
+            return np.asarray(given.grad.float().cpu().numpy(), np.float32)
 
     def _infer(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        if self._graphs is not None:
+            return self._lanes.run(batch, self._on_gpu)
         torch = self._torch
         # not inference_mode: the anchors that a head keeps from one call could not be used by `gradient`
-        with self._lock, torch.no_grad():
+        with self._lanes.turn(), torch.no_grad():
             # Channels last is what GPUs want, and convolutions of a CPU too: YOLO11n takes 62 ms, else 85.
-            tensor = torch.from_numpy(batch).to(self.device, self._dtype, memory_format=torch.channels_last)
-            results = self.module(tensor)
-            # besides its output, a module made for training gives its raw maps, in lists and dictionaries
-            tensors = results if isinstance(results, tuple | list) else [results]
-            return [part.float().cpu().numpy() for part in tensors if isinstance(part, torch.Tensor)]
+            tensor = torch.from_numpy(batch).to(self._dtype, memory_format=torch.channels_last)
+            return [part.float().numpy() for part in self._forward(tensor)]
+
+    def _infer_views(self, views: Views) -> list[NDArray[np.float32]]:
+        # a network for exactly so many images is filled up by the plain way
+        if self._graphs is None or self.input_shape[0] not in (None, len(views)):
+            return super()._infer_views(views)
+        return self._lanes.run_views(views, self._on_gpu)
+
+    def _on_gpu(self, images: Any) -> Sequence[Any]:
+        assert self._graphs is not None
+        return self._graphs(images.to(self._dtype, memory_format=self._torch.channels_last))
+
+    def _forward(self, images: Any) -> list[Any]:
+        results = self.module(images)
+        # besides its output, a module made for training gives its raw maps, in lists and dictionaries
+        tensors = results if isinstance(results, tuple | list) else [results]
+        return [part for part in tensors if isinstance(part, self._torch.Tensor)]
+
+    def _let_go(self) -> None:
+        if self._graphs is not None:
+            with self._lanes.turn():
+                self._graphs.clear()
+            self._torch.cuda.empty_cache()
 
 
 def torch_devices() -> list[str]:
@@ -252,12 +285,8 @@ def import_torch() -> Any:
     """PyTorch; raises MissingExtra without it."""
     # OpenMP's idle threads spin unless told not to before it is loaded. They take the cores from whatever runs at the
     # same time: YOLO11n at 640×480 with two threads on two busy cores took 327 ms, without spinning 105.
-    try:
-        with _environment(OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "passive")):
-            import torch
-    except ImportError as error:
-        raise MissingExtra(".pt weights", "torch") from error
-    return torch
+    with _environment(OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "passive")):
+        return imported("torch", MissingExtra(".pt weights", "torch"))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from pipeline.inference.model import Model, shortened
 logger = logging.getLogger("framechain")
 
 _SECONDS = 0.2  # that each candidate is timed for, after it is warm
-_WARM = 2
+_WARM = 3  # in the third a GPU records what it repeats from then on
 _MARK = "framechain: "  # before what is told: libraries print as well
 _STRAY = 0.1  # how far the size of its outputs may be from that of the first of the same network, relative
 
@@ -56,6 +56,9 @@ def tried(weights: str | Path, digest: str, wish: Wish) -> list[Candidate]:
             for told in process:
                 if "error" in told:
                     raise (UsageError if told["usage"] else FramechainError)(told["error"])
+                if "log" in told:
+                    logger.log(told["log"][0], "%s", told["log"][1])
+                    continue
                 if "result" in told:
                     results.append(told["result"])
                     continue
@@ -114,9 +117,18 @@ class _Process:
         self.ending = f"ended with code {code}" + (f" ({last})" if last else "")
 
 
+class _Forwarded(logging.Handler):
+    """What is logged here is said by the process that asked."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _tell(log=[record.levelno, record.getMessage()])
+
+
 def _main() -> None:
     """Body of the process: the order on standard input; on standard output the candidates, then a line for each."""
     order = json.load(sys.stdin)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Forwarded())
     wish = Wish(**{**order["wish"], "size": tuple(order["wish"]["size"])})
     try:
         found = sorted(candidates(order["weights"], wish), key=lambda one: one.device == "cpu")
@@ -125,15 +137,17 @@ def _main() -> None:
         return
     _tell(candidates=[asdict(one) for one in found])
     sizes: dict[str, list[float]] = {}
-    works = any(seconds is not None for seconds, _ in order["results"])
+    gpu_works = any(
+        seconds is not None and one.device != "cpu" for one, (seconds, _) in zip(found, order["results"], strict=False)
+    )
     for candidate in found[len(order["results"]) :]:
-        seconds, fault = None, ""
-        if len(found) > 1 and not (works and candidate.device == "cpu" and found[0].device != "cpu"):
+        seconds, fault = None, candidate.fault
+        if not fault and len(found) > 1 and not (gpu_works and candidate.device == "cpu"):
             try:
                 seconds = _timed(candidate, order["digest"], wish, sizes)
-                works = True
+                gpu_works = gpu_works or candidate.device != "cpu"
             except Exception as error:
-                fault = shortened(error)
+                fault = str(error) if isinstance(error, FramechainError) else shortened(error)
         _tell(result=[seconds, fault])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,13 +17,14 @@ from pipeline import coco
 from pipeline.adaptive_size import AdaptiveSize
 from pipeline.classes import class_ids
 from pipeline.detections import Detections
-from pipeline.errors import UsageError
+from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import NOWHERE, Frame, Region
 from pipeline.geometry import Letterbox, nms
 from pipeline.heads.head import Candidates, Head, heads, recognise
 from pipeline.inference.candidates import Precision, Wish
 from pipeline.inference.choice import fastest
 from pipeline.inference.model import shortened
+from pipeline.inference.views import View, Views
 from pipeline.models import DETECTOR
 from pipeline.stage import Dispatch, Stage
 
@@ -151,7 +151,6 @@ class Detector:
 
     def __init__(self, options: Detect) -> None:
         self._options = options
-        self._buffers = threading.local()
         size = options.image_size or 640
         workers = 1 if options.adaptive else options.workers
         wish = Wish(options.device, options.precision, options.runtime, workers, (size, size))
@@ -183,27 +182,24 @@ class Detector:
         Args:
             shares: of the size that each could be given in.
         """
-        boxes = [self._letterbox((image.shape[0], image.shape[1])) for image in images]
-        for n, share in enumerate(shares or ()):
-            if share != 1:
-                boxes[n] = self._letterbox((images[n].shape[0], images[n].shape[1]), boxes[n].scale * share)
-        if regions is not None and any(regions):
-            whole, images = images, list(images)
-            for n, region in enumerate(regions):
-                if region is not None:
-                    x1, y1, x2, y2 = region
-                    images[n] = whole[n][y1:y2, x1:x2]
-                    boxes[n] = self._letterbox((y2 - y1, x2 - x1), boxes[n].scale)
+        boxes, views = [], []
+        for n, image in enumerate(images):
+            region = regions[n] if regions is not None else None
+            source = (image.shape[0], image.shape[1])
+            box = self._letterbox(source)
+            if shares is not None and shares[n] != 1:
+                box = self._letterbox(source, box.scale * shares[n])
+            if region is not None:
+                box = self._letterbox((region[3] - region[1], region[2] - region[0]), box.scale)
+            boxes.append(box)
+            views.append(View(image, region or (0, 0, *source[::-1]), box.place))
         # one call for all of a size where the device gains from batches, one for each image where it does not
         groups: defaultdict[Any, list[int]] = defaultdict(list)
         for n, box in enumerate(boxes):
             groups[box.target if self.model.batches else n].append(n)
         found = [Detections()] * len(images)
         for rows in groups.values():
-            batch = self._buffer((len(rows), 3, *boxes[rows[0]].target))
-            for slot, n in zip(batch, rows, strict=True):
-                self._fill(slot, images[n], boxes[n])
-            outputs = self.model.run(batch)
+            outputs = self.model.run_views(self._views([views[n] for n in rows], boxes[rows[0]].target))
             for k, n in enumerate(rows):
                 found[n] = self._detections([out[k] for out in outputs], boxes[n])
                 if regions is not None and (region := regions[n]) is not None:
@@ -214,19 +210,15 @@ class Detector:
         """Pixels of the input for one of the image, as it is given at most."""
         return self._letterbox((image.shape[0], image.shape[1])).scale
 
-    def _buffer(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """This thread's memory for an input; what was in it last may still be there."""
-        buffer: NDArray[np.float32] | None = getattr(self._buffers, "input", None)
-        if buffer is None or buffer.shape != shape:
-            buffer = self._buffers.input = np.empty(shape, np.float32)
-        return buffer
-
     def prepare(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Letterbox]:
         """What the network is given for an image: (1, 3, H, W), and how the image lies in it."""
         box = self._letterbox((image.shape[0], image.shape[1]))
-        batch = np.empty((1, 3, *box.target), np.float32)
-        self._fill(batch[0], image, box)
-        return batch, box
+        view = View(image, (0, 0, image.shape[1], image.shape[0]), box.place)
+        return self._views([view], box.target).prepared(), box
+
+    def _views(self, parts: Sequence[View], size: tuple[int, int]) -> Views:
+        how = self.head.preprocessing
+        return Views(tuple(parts), size, how.normalisation, how.padding)
 
     def _letterbox(self, source: tuple[int, int], scale: float | None = None) -> Letterbox:
         how = self.head.preprocessing
@@ -240,14 +232,6 @@ class Detector:
         if self._fixed:
             return Letterbox.within(source, self.size, how.centred)
         return Letterbox.around(source, self.size, self.model.metadata.stride, how.centred)
-
-    def _fill(self, slot: NDArray[np.float32], image: NDArray[np.uint8], box: Letterbox) -> None:
-        """Write one image into its (3, H, W) place in the batch: scaled, placed, normalised."""
-        how = self.head.preprocessing
-        if box.target != box.resized:
-            slot[:] = how.padding
-        rows, columns = box.window
-        how.normalisation.write(box.resize(image), slot[:, rows, columns])
 
     def _detections(self, outputs: Sequence[NDArray[np.float32]], box: Letterbox) -> Detections:
         found = self.head.decode(outputs, box.target, self._threshold)
@@ -279,6 +263,8 @@ class Detector:
         weights, (height, width) = self._options.weights, self.size
         try:
             shapes = self.model.output_shapes(height, width)
+        except FramechainError:
+            raise
         except Exception as error:
             raise UsageError(
                 f"{weights} does not detect: it fails on an empty image of {width}×{height} pixels "

@@ -7,18 +7,18 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from pipeline.classes import class_ids
 from pipeline.detections import Detections
-from pipeline.errors import UsageError
+from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
 from pipeline.inference.candidates import Precision, Wish
 from pipeline.inference.choice import fastest
 from pipeline.inference.model import Model, shortened
+from pipeline.inference.views import View, Views
 from pipeline.lazy_features import LazyFeatures
 from pipeline.models import EMBEDDER
 from pipeline.normalisation import IMAGENET
@@ -95,11 +95,10 @@ class Embed(Stage):
             for frame, wanted in zip(frames, rows, strict=True):
                 frame.detections = frame.detections.with_features(embedder.later(frame, wanted))
             return
-        crops = [
-            [crop(frame.image, box) for box in frame.detections.xyxy[wanted].tolist()]
-            for frame, wanted in zip(frames, rows, strict=True)
+        views = [
+            covered(frame.image, frame.detections.xyxy[wanted]) for frame, wanted in zip(frames, rows, strict=True)
         ]
-        for frame, wanted, vectors in zip(frames, rows, embedder(crops), strict=True):
+        for frame, wanted, vectors in zip(frames, rows, embedder.of_views(views), strict=True):
             features = np.zeros((len(frame.detections), vectors.shape[1]), np.float32)
             features[wanted] = vectors
             frame.detections = frame.detections.with_features(features)
@@ -139,6 +138,8 @@ class Embedder:
         self._size = (height or _PERSON[0], width or _PERSON[1])
         try:
             shapes = model.output_shapes(*self._size)
+        except FramechainError:
+            raise
         except Exception as error:
             raise UsageError(
                 f"{weights} does not embed: it fails on an empty crop of {self._size[1]}×{self._size[0]} pixels "
@@ -151,12 +152,16 @@ class Embedder:
             )
         self._length = shapes[0][1]
 
-    def __call__(self, crops: Sequence[list[NDArray[np.uint8]]]) -> list[NDArray[np.float32]]:
+    def __call__(self, crops: Sequence[Sequence[NDArray[np.uint8]]]) -> list[NDArray[np.float32]]:
         """Crops of several frames to their (N, D) vectors, frame by frame."""
+        return self.of_views([[_whole(crop) for crop in part] for part in crops])
+
+    def of_views(self, views: Sequence[Sequence[View]]) -> list[NDArray[np.float32]]:
+        """Parts of several frames to their (N, D) vectors, frame by frame."""
         if not self.model.batches:  # the last bit may depend on how many crops share a call
-            return [self._vectors(part) for part in crops]
-        together = self._vectors([crop for part in crops for crop in part])
-        ends = accumulate(map(len, crops), initial=0)
+            return [self._vectors(part) for part in views]
+        together = self._vectors([view for part in views for view in part])
+        ends = accumulate(map(len, views), initial=0)
         return [together[start:end] for start, end in pairwise(ends)]
 
     def later(self, frame: Frame, wanted: NDArray[np.bool_]) -> LazyFeatures:
@@ -166,31 +171,44 @@ class Embedder:
         def compute(rows: NDArray[np.int64]) -> NDArray[np.float32]:
             vectors = np.zeros((len(rows), self._length), np.float32)
             chosen = wanted[rows]
-            vectors[chosen] = self._vectors([crop(image, box) for box in xyxy[rows[chosen]].tolist()])
+            vectors[chosen] = self._vectors(covered(image, xyxy[rows[chosen]]))
             return vectors
 
         return LazyFeatures(compute, (len(xyxy), self._length))
 
     def prepare(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """What the network is given for crops of any size: (N, 3, H, W)."""
-        batch = np.empty((len(crops), 3, *self._size), np.float32)
-        for crop, planes in zip(crops, batch, strict=True):
-            IMAGENET.write(np.asarray(cv2.resize(crop, self._size[::-1]), np.uint8), planes)
-        return batch
+        return self._views([_whole(crop) for crop in crops]).prepared()
 
-    def _vectors(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        vectors = np.empty((len(crops), self._length), np.float32)
+    def _views(self, parts: Sequence[View]) -> Views:
+        return Views(tuple(parts), self._size, IMAGENET)
+
+    def _vectors(self, views: Sequence[View]) -> NDArray[np.float32]:
+        vectors = np.empty((len(views), self._length), np.float32)
         at_once = _AT_ONCE if self.model.batches else _FEW
-        for start in range(0, len(crops), at_once):
-            batch = self.prepare(crops[start : start + at_once])
-            vectors[start : start + at_once] = self.model.run(batch)[0]
+        for start in range(0, len(views), at_once):
+            vectors[start : start + at_once] = self.model.run_views(self._views(views[start : start + at_once]))[0]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
-def crop(image: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
-    """What the box covers, in whole pixels: at least one, inside the image wherever the box is. A view."""
+def covered(image: NDArray[np.uint8], xyxy: NDArray[np.float32]) -> list[View]:
+    """What each of (N, 4) boxes covers, in whole pixels: at least one, inside the image wherever the box is."""
     height, width = image.shape[:2]
-    x1, y1, x2, y2 = map(round, box)
-    left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
-    return image[top : min(max(y2, top + 1), height), left : min(max(x2, left + 1), width)]
+    views = []
+    for box in xyxy.tolist():
+        x1, y1, x2, y2 = map(round, box)
+        left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
+        views.append(View(image, (left, top, min(max(x2, left + 1), width), min(max(y2, top + 1), height))))
+    return views
+
+
+def crop(image: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+    """What the box covers. A view."""
+    (view,) = covered(image, np.array([box], np.float32))
+    x1, y1, x2, y2 = view.region
+    return image[y1:y2, x1:x2]
+
+
+def _whole(crop: NDArray[np.uint8]) -> View:
+    return View(crop, (0, 0, crop.shape[1], crop.shape[0]))

@@ -25,7 +25,9 @@ from pipeline.models import EMBEDDER
 torch_loader = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 
 
-ANY_NETWORK = [name for name, kind in runtimes.kinds() if not issubclass(kind, LibraryModel)]
+GPU_ONLY = ("onnxruntime-tensorrt", "tensorrt")
+ON_CPUS = [name for name in runtimes.names() if name not in GPU_ONLY]
+ANY_NETWORK = [name for name in ON_CPUS if not issubclass(runtimes.load(name), LibraryModel)]
 
 
 def images(count: int, height: int = 8, width: int = 6) -> NDArray[np.float32]:
@@ -83,7 +85,8 @@ def test_results_stay_after_the_next_run_and_from_thread_to_thread(kind: str, tm
 
 def test_in_openvino_a_crop_s_vector_does_not_depend_on_its_company() -> None:
     runtime = runtimes.load("openvino")
-    model = runtime.load(models.resolve(EMBEDDER), "cpu", runtime.precisions("cpu")[-1])
+    weights = models.resolve(EMBEDDER)
+    model = runtime.load(weights, "cpu", runtime.precisions("cpu", weights)[-1])
     crops = images(5, 256, 128)
     alone = np.concatenate([model.run(crops[n : n + 1])[0] for n in range(len(crops))])
     with ThreadPoolExecutor(3) as pool:
@@ -114,7 +117,7 @@ def test_the_directory_of_an_openvino_network_is_as_good_as_its_file(tmp_path: P
     assert model.metadata.names == ("person", "car")
 
 
-@pytest.mark.parametrize("kind", runtimes.names())
+@pytest.mark.parametrize("kind", ON_CPUS)
 def test_a_probe_computes_on_the_processor(kind: str) -> None:
     found = {probe.device.lower(): probe for probe in runtimes.load(kind).probe()}
     assert found["cpu"].works
@@ -205,17 +208,48 @@ def test_a_device_that_is_not_there(kind: str, device: str, tmp_path: Path) -> N
     assert "cpu" in line
 
 
-@pytest.mark.parametrize(("kind", "package"), [("openvino", "openvino"), ("torch", "torch")])
-def test_a_runtime_that_is_not_installed(
-    kind: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / {"openvino": "a.xml", "torch": "a.pt"}[kind]
-    file.write_text("anything")
-    monkeypatch.setitem(sys.modules, package, None)
+@pytest.mark.parametrize("kind", ["openvino", "torch", "tensorrt"])
+def test_a_runtime_that_is_not_installed(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / {"openvino": "a.xml", "torch": "a.pt", "tensorrt": "a.engine"}[kind]
+    file.write_bytes(bytes(5000))
+    monkeypatch.setitem(sys.modules, kind, None)
     with pytest.raises(MissingExtra, match=rf"framechain\[{kind}\]"):
         load(file)
     with pytest.raises(MissingExtra):
         runtimes.load(kind).probe()
+
+
+@pytest.mark.parametrize("kind", ["openvino", "torch", "tensorrt", "onnxruntime"])
+def test_a_runtime_that_is_installed_and_does_not_load(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{kind}.py").write_text("raise ImportError('libcudart.so.12: cannot open\\nshared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, kind, raising=False)
+    file = tmp_path / {"openvino": "a.xml", "torch": "a.pt", "tensorrt": "a.engine", "onnxruntime": "a.onnx"}[kind]
+    file.write_bytes(bytes(5000))
+    line = refused(file)
+    assert f"{kind} is installed and does not load" in line
+    assert "libcudart.so.12" in line
+    assert f"pip install --force-reinstall {kind}" in line
+
+
+@torch_loader
+def test_a_gpu_that_cannot_be_used_is_told_and_the_processor_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver shows it, and PyTorch says why it cannot use it."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available() or not torch.version.cuda:
+        pytest.skip("PyTorch can use a GPU, or none at all")
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    monkeypatch.setattr("pipeline.inference.installed.gpus.__defaults__", (tmp_path / "gpus",))
+    weights = network(tmp_path, "torch")
+    assert load(weights, "auto").device == "cpu"
+    assert "PyTorch cannot use 'cuda:0'" in caplog.text
+    assert "going on with cpu" in caplog.text
+    assert "PyTorch cannot use 'cuda:0'" in refused(weights, "cuda")
+    assert [probe.works for probe in runtimes.load("torch").probe()] == [False, True]
 
 
 class Trap:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -213,8 +214,35 @@ def test_nothing_computes_it(network: Path, tmp_path: Path) -> None:
 
 
 def test_every_runtime_says_what_it_computes_in() -> None:
-    for _, runtime in runtimes.kinds():
-        assert "fp32" in runtime.precisions("cpu")
+    for name, runtime in runtimes.kinds():
+        if name == "tensorrt":
+            continue  # what it builds depends on its version, and it may not be installed
+        assert "fp32" in runtime.precisions("cpu", Path("network.onnx"))
+
+
+def test_a_runtime_that_does_not_load_is_told_each_time_and_the_others_are_used(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "openvino.py").write_text("raise OSError('libtbb.so.12: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "framechain"):
+            assert fastest(network, SMALL).name == "onnxruntime"
+        assert "OpenVINO fp32 on cpu does not work: the package openvino is installed and does not load" in caplog.text
+        assert "framechain cache clear" in caplog.text
+    assert "libtbb.so.12" in refused(network, Wish(device="cpu", runtime="openvino"))
+
+
+def test_a_gpu_that_the_driver_shows_and_nothing_can_use(
+    network: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    monkeypatch.setattr("pipeline.inference.installed.gpus.__defaults__", (tmp_path / "gpus",))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UsageError, match="install onnxruntime-gpu, tensorrt or PyTorch"):
+        candidates(network, Wish(device="cuda"))
 
 
 def test_a_choice_can_be_read_by_others(network: Path, folder: Path) -> None:

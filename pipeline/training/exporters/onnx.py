@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pipeline.errors import MissingExtra
-from pipeline.inference.portable import to_onnx, with_notes
+from pipeline.inference.portable import halved, to_onnx, with_notes
 from pipeline.training.exporters.exporter import Exporter, Order, Precision
 from pipeline.training.exporters.quantisation import by_onnxruntime
 
@@ -22,15 +21,7 @@ class OnnxExporter(Exporter):
         """Write one file with its metadata in it."""
         network = to_onnx(order.model, order.path)
         if order.precision == "fp16":
-            network = _halved(network)
+            network = halved(network)
         elif order.precision == "int8":
             network = by_onnxruntime(network, order.inputs, order.scheme)
         path.write_bytes(with_notes(network, order.notes).SerializeToString(deterministic=True))
-
-
-def _halved(network: Any) -> Any:
-    try:
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    except ImportError as error:
-        raise MissingExtra("fp16 exports", "export") from error
-    return convert_float_to_float16(network, keep_io_types=True)

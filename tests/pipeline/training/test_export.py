@@ -204,7 +204,7 @@ def test_tensorrt_says_what_it_takes(tmp_path: Path, capsys: pytest.CaptureFixtu
         import tensorrt  # noqa: F401
     except ImportError:
         line = complaint(capsys, 2, DETECTOR, "--format", "tensorrt", "--out", tmp_path / "a.engine")
-        assert "pip install tensorrt" in line
+        assert "framechain[tensorrt]" in line
         assert list(tmp_path.iterdir()) == []
     else:
         pytest.skip("TensorRT is installed")
