@@ -55,11 +55,13 @@ class Picture:
         index: its place in the video, from 0, damaged ones counted.
         timestamp: seconds since the first picture, never decreasing.
         frame: as FFmpeg gives it.
+        discontinuity: whether the stream's clock was started anew before it.
     """
 
     index: int
     timestamp: float
     frame: VideoFrame
+    discontinuity: bool = False
 
 
 class Decoder:
@@ -76,6 +78,7 @@ class Decoder:
     Args:
         container: opened for reading; the decoder closes it.
         reopen: opens it once more, for software; None for what can be read only once, which is decoded by one thread.
+        abandoned: tells whether nobody wants more; garbage without end holds no picture to wait for.
 
     Attributes:
         width, height: pixels of the first picture, upright. fps: nominal rate, None where unknown.
@@ -87,11 +90,17 @@ class Decoder:
         av.FFmpegError: reading failed, or hardware refuses the first picture.
     """
 
-    def __init__(self, container: InputContainer, reopen: Callable[[], InputContainer] | None = None) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        reopen: Callable[[], InputContainer] | None = None,
+        abandoned: Callable[[], bool] = lambda: False,
+    ) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._container = container
         self._reopen = reopen
+        self._abandoned = abandoned
         self._stream = video_stream(container)
         self._ledger = _Ledger()
         self._reformatter, self._splitter = VideoReformatter(), VideoReformatter()
@@ -169,8 +178,9 @@ class Decoder:
 
     def _picture(self, frame: VideoFrame) -> Picture:
         index = self._ledger.index - 1
+        restarts = self._clock.restarts
         self._last_time = self._clock.time(frame.pts, index)
-        return Picture(index, self._last_time, frame)
+        return Picture(index, self._last_time, frame, self._clock.restarts > restarts)
 
     def _frames_while_sound(self) -> Iterator[VideoFrame]:
         """What the decoder gives, in order of presentation, with all cores. Raises _Suspicion."""
@@ -208,6 +218,8 @@ class Decoder:
             # Nothing builds on a damaged picture, so none has to be patched up (and JPEG would not even mark it).
             decoder.options = _DAMAGE_IS_AN_ERROR
         for packet in _packets(self._container, self._stream, self._ledger):
+            if self._abandoned():
+                return
             try:
                 yield from packet.decode()
             except FFmpegError:
@@ -344,6 +356,9 @@ class _Clock:
 
     Args:
         unit: seconds of one tick. rate: frames a second, for pictures without a pts.
+
+    Attributes:
+        restarts: how often the pts fell back, so that time went on from where it was.
     """
 
     def __init__(self, unit: Fraction, rate: Fraction) -> None:
@@ -352,6 +367,7 @@ class _Clock:
         self._origin: int | None = None  # pts at time 0
         self._anchor = (0, 0.0)  # place and time of the last picture with a pts
         self._last = 0.0
+        self.restarts = 0
 
     def time(self, pts: int | None, index: int) -> float:
         """Seconds of the picture at place `index`."""
@@ -361,6 +377,7 @@ class _Clock:
         else:
             now = self._since_origin(pts)
             if self._origin is None or now < self._last - _RESTART:
+                self.restarts += self._origin is not None
                 self._origin = pts - round(self.time(None, index) / self._unit)
                 now = self._since_origin(pts)
             self._anchor = (index, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ class DecodedSource(SteppedSource):
 
     _decoder: Decoder | None = PrivateAttr(None)
     _picture: Picture | None = PrivateAttr(None)
+    _counted: Counter[str] = PrivateAttr(default_factory=Counter)  # of this decoder
 
     @abstractmethod
     def _captured_at(self, timestamp: float) -> float:
@@ -57,7 +59,7 @@ class DecodedSource(SteppedSource):
         if picture is None:
             return None
         timestamp = self._timestamp(picture)
-        return Moment(picture.index, timestamp, self._captured_at(timestamp))
+        return Moment(picture.index, timestamp, self._captured_at(timestamp), picture.discontinuity)
 
     def retrieve(self) -> NDArray[np.uint8]:
         """Convert it."""
@@ -70,11 +72,13 @@ class DecodedSource(SteppedSource):
         if self._decoder is not None:
             self._decoder.close()
         self._decoder = self._picture = None
+        self._counted.clear()
 
     def _timestamp(self, picture: Picture) -> float:
         return picture.timestamp
 
     def _count(self, decoder: Decoder) -> None:
         for reason, count in (("corrupt", decoder.corrupt), ("missing", decoder.missing)):
-            if count:
-                self._dropped[reason] = count
+            if count > self._counted[reason]:
+                self._dropped[reason] += count - self._counted[reason]
+                self._counted[reason] = count

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +13,7 @@ from pipeline.channel import Aborted, Channel
 from pipeline.errors import FramechainError
 from pipeline.frame import Frame
 from pipeline.intake import Entry, Gathering, Intake, Item
+from pipeline.live import Supervisor
 from pipeline.metrics import Metrics, Snapshot, unique
 from pipeline.sink import Sink
 from pipeline.source import Source, SourceInfo, create_source
@@ -24,8 +24,8 @@ from pipeline.workers import Control, Crew, Fan, Inbox, Outbox, read_source, wri
 
 logger = logging.getLogger("framechain")
 
-# A reader that hangs in a device driver or a dead connection cannot be interrupted from outside; once everything
-# else is finished it gets this many seconds and is then left behind (its thread does not keep the process alive).
+# A file on a disk that hangs cannot be interrupted from outside; once everything else is finished its reader gets this
+# many seconds and is then left behind (its thread does not keep the process alive).
 _READER_GRACE = 2.0
 
 
@@ -43,14 +43,14 @@ class Pipeline:
         sources: uris, or sources that are not opened yet.
         stages, sinks: not opened yet; the pipeline opens and closes all parts.
         keep_going: count a frame on which a stage or sink fails, leave it out, and go on; go on without a source that
-            cannot be opened, as long as there is another.
+            cannot be opened, as long as there is another, and take in a camera once it is there.
         queue: frames that may wait before each part; before one that takes batches, two batches may.
         staleness: seconds that a frame of a live source may wait before it is dropped.
         trace: collects every frame's way through every part.
 
     Attributes:
         metrics: `metrics.snapshot()` tells at any time what has happened so far.
-        infos: the sources as opened, ids made unique.
+        infos: the sources as opened, ids made unique; one that was not there at first joins them later.
 
     Raises:
         UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri.
@@ -81,7 +81,9 @@ class Pipeline:
         self._intake = Intake(queue, staleness, self._control.lost, Window(self._patience))
         self._channels: list[Channel[Entry]] = []
         self._results: Channel[Entry] | None = None
-        self._opened: list[Source | Stage | Sink] = []
+        self._supervisors: dict[str, Supervisor] = {}
+        self._expected: list[SourceInfo] = []
+        self._opened: list[Supervisor | Stage | Sink] = []
         self._ended = threading.Event()
         self._started = False
 
@@ -165,24 +167,36 @@ class Pipeline:
         self.wait()
 
     def _close_opened(self) -> None:
+        for supervisor in self._opened:  # all at once, as each waits a moment for its reader
+            if isinstance(supervisor, Supervisor):
+                supervisor.end()
         for part in reversed(self._opened):
             part.close()
 
     def _open(self) -> None:
-        with ThreadPoolExecutor(max_workers=min(32, len(self._sources))) as pool:
-            openings = [pool.submit(source.open) for source in self._sources]
-        self._opened += self._sources
-        sources, self._sources = self._sources, []
-        for source, opening in zip(sources, openings, strict=True):
+        supervisors = [Supervisor(source) for source in self._sources]
+        self._opened += supervisors
+        for supervisor in supervisors:
+            supervisor.start()
+        for supervisor in supervisors:
             try:
-                info = opening.result()
+                info = supervisor.opened(self._control.stopping)
+                if info is None:
+                    return  # stopped
+                infos = self.infos
             except FramechainError as error:
-                if not self._control.keep_going or (source is sources[-1] and not self.infos):
-                    raise
-                logger.warning("%s; the other sources go on", error)
-                continue
-            self._sources.append(source)
-            self.infos.append(replace(info, id=unique(info.id, [other.id for other in self.infos])))
+                info = supervisor.await_return(error) if self._control.keep_going else None
+                if info is None:
+                    nothing = supervisor is supervisors[-1] and not self._supervisors
+                    if not self._control.keep_going or nothing:
+                        raise
+                    logger.warning("%s; the other sources go on", error)
+                    continue
+                logger.warning("%s; it is tried again while the others go on", error)
+                infos = self._expected
+            info = replace(info, id=unique(info.id, self._supervisors))
+            infos.append(info)
+            self._supervisors[info.id] = supervisor
         for sink in self._sinks:
             self._opened.append(sink)
             sink.open()
@@ -192,13 +206,16 @@ class Pipeline:
 
     def _wire(self) -> tuple[list[threading.Thread], list[threading.Thread]]:
         """Connect all parts by queues, from the readers to the sinks; gives the readers' and the others' threads."""
-        decode = self.metrics.stage("decode", "source", len(self._sources))
-        readers = []
-        for source, info in zip(self._sources, self.infos, strict=True):
-            self.metrics.source(info.id, source.dropped)
+        decode = self.metrics.stage("decode", "source", len(self._supervisors))
+        for info in self.infos:
             self._intake.begin(info)
-            reading = (source, info, self._intake, decode, self._control)
-            readers.append(threading.Thread(target=read_source, args=reading, name=f"read-{info.id}", daemon=True))
+        for info in self._expected:
+            self._intake.expect(info)
+        readers = []
+        for name, supervisor in self._supervisors.items():
+            self.metrics.source(name, supervisor)
+            reading = (supervisor, name, self._intake, decode, self._control, partial(self._join, name))
+            readers.append(threading.Thread(target=read_source, args=reading, name=f"read-{name}", daemon=True))
         self._intake.close()
 
         outlets = [self._channel() for _ in self._sinks]
@@ -220,6 +237,12 @@ class Pipeline:
             writing = (sink, outlet, metrics, self._control)
             workers.append(threading.Thread(target=write_sink, args=writing, name=metrics.name, daemon=True))
         return readers, workers
+
+    def _join(self, name: str, info: SourceInfo) -> None:
+        """A source that could not be opened at first is there."""
+        info = replace(info, id=name)
+        self.infos.append(info)
+        self._intake.begin(info)
 
     def _channel(self, capacity: int = 0, gathers: bool = False) -> Channel[Entry]:
         capacity = max(self._queue, capacity)

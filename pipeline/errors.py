@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+from pipeline.address import redacted
+
 
 class FramechainError(Exception):
     """A run failed. The message is one line that names the cause and the cure."""
@@ -41,6 +43,10 @@ class MissingExtra(UsageError):
         super().__init__(f"{what} need packages that are not installed; run: pip install 'framechain[{extra}]'")
 
 
+class AccessDenied(FramechainError):
+    """Whoever was asked wants another user or password. Asking often may lock the account."""
+
+
 class StageError(FramechainError):
     """A stage or sink failed on a frame.
 
@@ -52,8 +58,8 @@ class StageError(FramechainError):
         self.stage, self.source, self.index = stage, source, index
         where = f"frame {index} of {source}" if index >= 0 else (source or "no frame")
         reason = str(cause) if isinstance(cause, FramechainError) else f"{type(cause).__name__}: {cause}"
-        # one line is promised; native libraries put whole stack traces into their messages
-        super().__init__(f"{stage} failed on {where}: {' '.join(reason.split())}")
+        # one line is promised, and no password; native libraries put stack traces and addresses into their messages
+        super().__init__(f"{stage} failed on {where}: {redacted(' '.join(reason.split()))}")
         self.__cause__ = cause
         if isinstance(cause, FramechainError):
             self.exit_code = cause.exit_code

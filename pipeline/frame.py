@@ -40,6 +40,7 @@ class Frame:
         revisions: set by track with a tracker that has `revise: true`: what was learnt about earlier frames.
         skipped: set by gate: no detector looks at it, and trackers predict where things are.
         region: set by gate: the part that detectors look at; None: all of it.
+        discontinuity: the first frame after a gap: the camera was away, its clock jumped, or its frames changed size.
     """
 
     image: NDArray[np.uint8]
@@ -54,3 +55,4 @@ class Frame:
     revisions: Revisions | None = None
     skipped: bool = False
     region: Region | None = None
+    discontinuity: bool = False

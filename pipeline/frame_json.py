@@ -21,6 +21,8 @@ def to_json(frame: Frame, captured_at: bool) -> str:
     row: dict[str, Any] = {"source": frame.source, "frame": frame.index, "time": round(frame.timestamp, 6)}
     if captured_at:
         row["captured_at"] = round(frame.captured_at, 6)
+    if frame.discontinuity:
+        row["discontinuity"] = True
     if frame.skipped:
         row["skipped"] = True
     lost = frame.tracks.lost()

@@ -51,7 +51,9 @@ class _Lane:
     info: SourceInfo
     order: int
     frames: deque[Item] = field(default_factory=deque)
+    begun: bool = True
     ended: bool = False
+    gap: bool = False  # a frame that came first after a gap was dropped: the next one is that now
 
 
 class Intake:
@@ -87,10 +89,16 @@ class Intake:
     def begin(self, source: SourceInfo) -> None:
         """A source will give frames."""
         with self._changed:
-            self._lanes[source.id] = _Lane(source, len(self._lanes))
+            order = self._lanes[source.id].order if source.id in self._lanes else len(self._lanes)
+            self._lanes[source.id] = _Lane(source, order)
             self._window.begin(source)
             self._notices.append(Begin(source))
             self._changed.notify_all()
+
+    def expect(self, source: SourceInfo) -> None:
+        """A source may begin later; the line does not end before it has ended."""
+        with self._changed:
+            self._lanes[source.id] = _Lane(source, len(self._lanes), begun=False)
 
     def put(self, item: Item) -> None:
         """Add a frame of a source that has begun.
@@ -102,7 +110,7 @@ class Intake:
             lane = self._lanes[item.frame.source]
             if lane.info.live:
                 while len(lane.frames) >= self._capacity:
-                    lane.frames.popleft()
+                    lane.gap |= lane.frames.popleft().frame.discontinuity
                     self._drop(lane.info.id, "queue full")
             else:
                 while len(lane.frames) >= self._capacity and not self._aborted:
@@ -175,15 +183,18 @@ class Intake:
                 break
             item = lane.frames.popleft()
             if lane.info.live and time.perf_counter() - item.queued > self._staleness:
+                lane.gap |= item.frame.discontinuity
                 self._drop(lane.info.id, "stale")
                 continue
+            item.frame.discontinuity |= lane.gap
+            lane.gap = False
             entries.append(item)
         return entries
 
     def _retire(self) -> None:
         for source in [name for name, lane in self._lanes.items() if lane.ended and not lane.frames]:
-            del self._lanes[source]
-            self._notices.append(End(source))
+            if self._lanes.pop(source).begun:
+                self._notices.append(End(source))
 
     def _next_lane(self) -> _Lane | None:
         waiting = [lane for lane in self._lanes.values() if lane.frames]

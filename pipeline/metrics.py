@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 # Sixteen buckets an octave from a microsecond up: a quantile is off by at most 2^(1/32) - 1 = 2.2 %,
 # and 32 octaves reach past an hour, in 512 counters.
@@ -109,6 +109,39 @@ class StageSnapshot:
     pending: int = 0
 
 
+State = Literal["connecting", "live", "reading", "stalled", "backing off", "ended"]
+"""Of a source; a file is reading where a camera is live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A source came into a state.
+
+    Attributes:
+        at: wall clock, seconds since the epoch. why: what went wrong; "" where nothing did.
+    """
+
+    state: State
+    at: float
+    why: str = ""
+
+
+class Tended(Protocol):
+    """What a source's reader tells of itself, at any time, to any thread."""
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Frames that it could not give, by reason."""
+
+    @property
+    def changes(self) -> list[Change]:
+        """Its last changes of state, at least one."""
+
+    @property
+    def connections(self) -> int:
+        """How often it was opened and gave a frame."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSnapshot:
     """One source's account: captured = finished + in_flight + the sum of dropped, always.
@@ -119,6 +152,8 @@ class SourceSnapshot:
         dropped: frames that did not, by reason.
         in_flight: frames inside the chain now.
         age: seconds since a frame of it was last finished; None before the first.
+        state: of the source now. connections: how often it was opened and gave a frame.
+        changes: its last changes of state.
     """
 
     id: str
@@ -127,6 +162,9 @@ class SourceSnapshot:
     in_flight: int
     dropped: dict[str, int]
     age: float | None
+    state: State
+    connections: int
+    changes: list[Change]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +279,10 @@ class StageMetrics:
 
 @dataclass(slots=True)
 class _SourceAccount:
+    reader: Tended
     given: int = 0
     finished: int = 0
     lost: Counter[str] = field(default_factory=Counter)
-    unread: Counter[str] = field(default_factory=Counter)
     last: float | None = None
 
 
@@ -274,10 +312,10 @@ class Metrics:
             self._stages.append(StageMetrics(name, kind, workers, dropped, pending))
             return self._stages[-1]
 
-    def source(self, source: str, unread: Counter[str]) -> None:
-        """Keep an account of a source; `unread` is its own live count of frames it could not give."""
+    def source(self, source: str, reader: Tended) -> None:
+        """Keep an account of a source, of whose state `reader` tells."""
         with self._lock:
-            self._sources[source] = _SourceAccount(unread=unread)
+            self._sources[source] = _SourceAccount(reader)
 
     def start(self) -> None:
         """The first frame is asked for now."""
@@ -285,8 +323,8 @@ class Metrics:
 
     def stop(self) -> None:
         """The run is over: frames that are still on their way were dropped with it."""
-        self._ended = time.perf_counter()
         with self._lock:
+            self._ended = time.perf_counter()
             for account in self._sources.values():
                 if remaining := account.given - account.finished - sum(account.lost.values()):
                     account.lost["aborted"] += remaining
@@ -294,7 +332,10 @@ class Metrics:
     def given(self, source: str) -> None:
         """A source gave a frame to the chain."""
         with self._lock:
-            self._sources[source].given += 1
+            account = self._sources[source]
+            account.given += 1
+            if self._ended is not None:  # read while the run was aborted
+                account.lost["aborted"] += 1
 
     def lost(self, source: str, reason: str) -> None:
         """A frame left the chain before its end."""
@@ -317,7 +358,13 @@ class Metrics:
         elapsed = ((self._ended or now) - self._started) if self._started is not None else 0.0
         stages = [stage.snapshot(elapsed) for stage in tuple(self._stages)]
         with self._lock:
-            sources = [_source_snapshot(name, account, self._ended or now) for name, account in self._sources.items()]
+            accounts = dict(self._sources)
+        # told before, as a reader that gives a frame counts it here while it holds what guards its own counts
+        told = {
+            name: (one.reader.dropped, one.reader.connections, one.reader.changes) for name, one in accounts.items()
+        }
+        with self._lock:
+            sources = [_source_snapshot(name, one, *told[name], self._ended or now) for name, one in accounts.items()]
             frames, latency = self._frames, self._latency.summary()
         fps = frames / elapsed if elapsed else 0.0
         working = [stage for stage in stages if stage.frames]
@@ -335,8 +382,10 @@ class Metrics:
         )
 
 
-def _source_snapshot(source: str, account: _SourceAccount, now: float) -> SourceSnapshot:
-    dropped = Counter(account.unread)
+def _source_snapshot(
+    source: str, account: _SourceAccount, unread: Counter[str], connections: int, changes: list[Change], now: float
+) -> SourceSnapshot:
+    dropped = Counter(unread)
     captured = account.given + sum(dropped.values())
     dropped.update(account.lost)
     return SourceSnapshot(
@@ -346,6 +395,9 @@ def _source_snapshot(source: str, account: _SourceAccount, now: float) -> Source
         in_flight=captured - account.finished - sum(dropped.values()),
         dropped=dict(dropped),
         age=None if account.last is None else now - account.last,
+        state=changes[-1].state,
+        connections=connections,
+        changes=changes,
     )
 
 

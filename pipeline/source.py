@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
@@ -42,6 +43,25 @@ class SourceInfo:
     live: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a live source is waited for, and how often it is tried again. All times in seconds.
+
+    Attributes:
+        opening, reading: after how long an attempt to open it, or a wait for its next frame, is given up and its thread
+            left behind, whatever it hangs in; None: it is waited for.
+        reconnect: whether it is opened again when it breaks off.
+        attempts: without a frame, in a row, after which it has ended; None: it never does.
+        longest_pause: between two attempts.
+    """
+
+    opening: float | None = None
+    reading: float | None = None
+    reconnect: bool = False
+    attempts: int | None = None
+    longest_pause: float = 1.0
+
+
 class Source(Component, ABC):
     """Where frames come from. One instance is read by one thread.
 
@@ -57,6 +77,7 @@ class Source(Component, ABC):
     max_frames: int | None = Field(None, ge=1, description="stop after giving this many frames")
 
     _dropped: Counter[str] = PrivateAttr(default_factory=Counter)
+    _abandoned: threading.Event = PrivateAttr(default_factory=threading.Event)
 
     @property
     def dropped(self) -> Counter[str]:
@@ -88,6 +109,24 @@ class Source(Component, ABC):
     def close(self) -> None:
         """Release the file, device or connection."""
 
+    @property
+    def patience(self) -> Patience:
+        """How long to wait for it; for ever, unless a kind of source says otherwise."""
+        return Patience()
+
+    @property
+    def complete(self) -> bool:
+        """Once `read` gave None: whether that was the end; False where the other side hung up."""
+        return True
+
+    def anew(self) -> Self:
+        """Another one with the same options, not opened."""
+        return type(self)(**{option: getattr(self, option) for option in type(self).model_fields})
+
+    def abandon(self) -> None:
+        """Nobody wants more of it: `read`, in another thread, gives up as soon as it can."""
+        self._abandoned.set()
+
     def __iter__(self) -> Iterator[Frame]:  # type: ignore[override]  # pydantic's gives the fields
         """The frames up to the end; the source must be open."""
         while (frame := self.read()) is not None:
@@ -107,6 +146,7 @@ class Moment:
     index: int
     timestamp: float
     captured_at: float
+    discontinuity: bool = False
 
 
 class SteppedSource(Source):
@@ -117,6 +157,7 @@ class SteppedSource(Source):
     """
 
     _given: int = PrivateAttr(0)
+    _broken: bool = PrivateAttr(False)  # a discontinuity in what was not given
 
     @abstractmethod
     def grab(self) -> Moment | None:
@@ -128,10 +169,11 @@ class SteppedSource(Source):
 
     def read(self) -> Frame | None:
         """The next frame that `every` and `max_frames` ask for, or None at the end."""
-        while self.max_frames is None or self._given < self.max_frames:
-            moment = self.grab()
+        while (self.max_frames is None or self._given < self.max_frames) and not self._abandoned.is_set():
+            moment = self.advance()
             if moment is None:
                 return None
+            self._broken |= moment.discontinuity
             if moment.index % self.every:
                 self._dropped["every"] += 1
                 continue
@@ -140,8 +182,13 @@ class SteppedSource(Source):
                 self._dropped["corrupt"] += 1
                 continue
             self._given += 1
-            return Frame(image, self.id, moment.index, moment.timestamp, moment.captured_at)
+            broken, self._broken = self._broken, False
+            return Frame(image, self.id, moment.index, moment.timestamp, moment.captured_at, discontinuity=broken)
         return None
+
+    def advance(self) -> Moment | None:
+        """The next moment that counts: where `grab` moves to."""
+        return self.grab()
 
     def _opened(
         self,

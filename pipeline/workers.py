@@ -17,9 +17,10 @@ from pipeline.channel import Aborted, Channel, Sequencer
 from pipeline.errors import StageError
 from pipeline.frame import Frame
 from pipeline.intake import Begin, End, Entry, Intake, Item
+from pipeline.live import Begin as BeginSource
+from pipeline.live import Supervisor
 from pipeline.metrics import Metrics, StageMetrics
 from pipeline.sink import Sink, StopRun
-from pipeline.source import Source, SourceInfo
 from pipeline.stage import Dispatch, Stage
 from pipeline.trace import Trace
 
@@ -125,31 +126,34 @@ class Fan:
             channel.close()
 
 
-def read_source(source: Source, info: SourceInfo, intake: Intake, metrics: StageMetrics, control: Control) -> None:
-    """Thread body: read one source to its end into the intake, then close it."""
+def read_source(
+    supervisor: Supervisor, name: str, intake: Intake, metrics: StageMetrics, control: Control, begin: BeginSource
+) -> None:
+    """Thread body: have one source read to its end into the intake, then close it."""
     index = -1
+
+    def deliver(frame: Frame, start: float) -> None:
+        nonlocal index
+        entered = time.perf_counter()
+        metrics.served(entered - start, 1)
+        index = frame.index
+        frame.source = name
+        control.metrics.given(name)
+        if control.trace is not None:
+            control.trace.worked(metrics.name, start, [frame])
+        intake.put(Item(frame, entered, entered))
+
     try:
-        while not control.stopping.is_set():
-            start = time.perf_counter()
-            frame = source.read()
-            if frame is None:
-                break
-            entered = time.perf_counter()
-            metrics.served(entered - start, 1)
-            index = frame.index
-            frame.source = info.id
-            control.metrics.given(info.id)
-            if control.trace is not None:
-                control.trace.worked(metrics.name, start, [frame])
-            intake.put(Item(frame, entered, entered))
+        supervisor.run(deliver, control.stopping, begin)
     except Aborted:
         pass
     except Exception as error:
         metrics.served(0.0, 0, 1)
-        control.report(StageError("reading", info.id, index + 1, error))
+        control.report(StageError("reading", name, index + 1, error))
     finally:
-        intake.end(info.id)
-        _close(source, "reading", control)
+        intake.end(name)
+        if _close(supervisor, "reading", control) is False:
+            logger.warning("%s does not answer; its reader is left behind", name)
 
 
 class Crew:
@@ -274,8 +278,9 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
         _close(sink, metrics.name, control)
 
 
-def _close(part: Source | Stage | Sink, name: str, control: Control) -> None:
+def _close(part: Supervisor | Stage | Sink, name: str, control: Control) -> bool | None:
     try:
-        part.close()
+        return part.close()
     except Exception as error:
         control.report(StageError(name, "closing", -1, error))
+    return None

@@ -15,10 +15,11 @@ from pydantic import Field, PrivateAttr
 from pipeline.address import IMAGES, does_not_exist, kind, local_path
 from pipeline.errors import UsageError
 from pipeline.opencv import read_image
-from pipeline.source import Moment, SourceInfo, SteppedSource
+from pipeline.recorded_source import RecordedSource
+from pipeline.source import Moment, SourceInfo
 
 
-class ImageFolder(SteppedSource):
+class ImageFolder(RecordedSource):
     """Images as a video of `fps` frames a second: the files of a folder or glob by natural order (img2 before img10).
 
     Sizes may differ from image to image. The EXIF orientation is applied. Grey, transparent and 16-bit images
@@ -54,6 +55,10 @@ class ImageFolder(SteppedSource):
             raise UsageError(f"'{where}' holds no image that can be decoded; is it damaged?")
         height, width = first.shape[:2]
         return self._opened(str(where), width, height, self.fps, len(self._paths))
+
+    def rewind(self) -> None:
+        """Begin with the first file again."""
+        self._next = 0
 
     def grab(self) -> Moment | None:
         """Step to the next file without reading it."""

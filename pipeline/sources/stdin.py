@@ -63,7 +63,9 @@ class StandardInput(DecodedSource):
             raise UsageError("nothing is piped into standard input; use: SOME_PROGRAM | framechain run -")
         pipe = _Pipe(sys.stdin.fileno(), self.read_timeout)
         raw = self.width is not None
-        options = {"video_size": f"{self.width}x{self.height}", "pixel_format": self.pixel_format} if raw else {}
+        options = {"protocol_whitelist": "pipe"}  # a playlist that is piped in opens nothing else
+        if raw:
+            options |= {"video_size": f"{self.width}x{self.height}", "pixel_format": self.pixel_format}
         if self.fps is not None:
             options["framerate"] = str(self.fps)
         self.id = self.id or "stdin"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
 from pipeline.address import host_id, kind, redacted, scheme
-from pipeline.decode import NoVideo, Picture
+from pipeline.decode import Decoder, NoVideo, Picture
 from pipeline.decoded_source import DecodedSource
-from pipeline.errors import FramechainError
+from pipeline.errors import AccessDenied, FramechainError
 from pipeline.hardware import decode_stream
+from pipeline.live_source import LiveSource
 from pipeline.source import SourceInfo
 
 if TYPE_CHECKING:
@@ -20,27 +22,28 @@ if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
 
-_UNTIMED = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe"})
-"""Formats whose pictures carry no times; FFmpeg makes them up at 25 a second."""
+_UNTIMED = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe", "h264", "hevc", "m4v", "mpegvideo"})
+"""Formats whose pictures carry no times; FFmpeg makes them up from a rate that may be wrong."""
+
+_ALLOWED = "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,rtmp,rtmps,rtmpt,rtmpts,ffrtmphttp,srt"
+"""FFmpeg's protocols that a stream may use. Those that read here are none of them: file, concat, subfile, pipe ..."""
 
 
-class NetworkStream(DecodedSource):
+class NetworkStream(DecodedSource, LiveSource):
     """rtsp(s)://, http(s):// (MJPEG, HLS, a file), rtmp(s)://, udp://, tcp:// or srt://.
 
     Live, except for a file or a finished HLS playlist over http(s): they are read like a file, losing no frame.
+    What a server sends may name other addresses, as playlists do: on the network only, never a file of this machine.
     User and password in the address go to the server only. `captured_at` is the time of arrival; timestamps are
     the stream's own, or of arrival too where it has none (MJPEG).
     """
 
     name: ClassVar[str] = "stream"
-    live: ClassVar[bool] = True
-
-    open_timeout: float = Field(10.0, gt=0, description="seconds to wait for the stream to begin")
-    read_timeout: float = Field(5.0, gt=0, description="seconds without data after which the stream counts as broken")
     transport: Literal["tcp", "udp", "http", "udp_multicast"] = Field("tcp", description="how RTSP carries its data")
 
     _timed: bool = PrivateAttr(True)
     _start: float = PrivateAttr(0.0)
+    _finite: bool = PrivateAttr(False)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Pydantic's, which makes repr, str and validation messages, without the password."""
@@ -63,12 +66,14 @@ class NetworkStream(DecodedSource):
         self.id = self.id or host_id(self.uri)
         self._start = time.monotonic()
         try:
-            self._decoder = decoder = decode_stream(self.decoder, self._connect)
+            make = partial(Decoder, abandoned=self._abandoned.is_set)
+            self._decoder = decoder = decode_stream(self.decoder, self._connect, make)
         except (FFmpegError, NoVideo) as error:
             nothing = isinstance(error, NoVideo)
             raise self._described(f"{error}; check the address") if nothing else self._failure(error) from None
         container = decoder.container
-        finite = scheme(self.uri) in ("http", "https") and container.duration is not None
+        self._finite = container.duration is not None
+        finite = self._finite and scheme(self.uri) in ("http", "https")
         self._timed = finite or container.format.name not in _UNTIMED
         return self._opened(
             redacted(self.uri),
@@ -79,10 +84,15 @@ class NetworkStream(DecodedSource):
             live=not finite,
         )
 
+    @property
+    def complete(self) -> bool:
+        """Whether it has a length, as a recording on an RTSP server has, or `max_frames` were given."""
+        return self._finite or (self.max_frames is not None and self._given >= self.max_frames)
+
     def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
         import av
 
-        options: dict[str, str] = {}
+        options = {"protocol_whitelist": _ALLOWED}
         if scheme(self.uri) in ("rtsp", "rtsps", "rtp", "udp", "srt"):
             # Else FFmpeg waits for some 30 pictures to tell the rate: 1.3 s instead of 0.4 s to the first one.
             options["fpsprobesize"] = "0"
@@ -114,9 +124,9 @@ class NetworkStream(DecodedSource):
             case reason.ConnectionRefusedError():
                 return self._described("refuses the connection; is it switched on, and the port right?")
             case reason.HTTPUnauthorizedError() | reason.HTTPForbiddenError():
-                return self._described(
-                    "wants another user or password; give them as scheme://user:password@host/..., "
-                    "special characters in them as %XX"
+                return AccessDenied(
+                    f"'{redacted(self.uri)}' wants another user or password; "
+                    "give them as scheme://user:password@host/..., special characters in them as %XX"
                 )
             case reason.HTTPNotFoundError():
                 return self._described("is not found on that server; check the path")

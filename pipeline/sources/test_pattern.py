@@ -12,7 +12,8 @@ from pydantic import PrivateAttr
 
 from pipeline.address import kind
 from pipeline.errors import UsageError
-from pipeline.source import Moment, SourceInfo, SteppedSource
+from pipeline.recorded_source import RecordedSource
+from pipeline.source import Moment, SourceInfo
 
 _SPEC = re.compile(r"(?:(\d{1,5})x(\d{1,5}))?(?:@(\d{1,4}(?:\.\d+)?))?((?:(?:^|,)(?:frames|seed)=\d{1,9})*)")
 _EXAMPLE = "test:640x360@25,frames=250,seed=1"
@@ -27,7 +28,7 @@ class _Sprite:
     velocity: tuple[float, float]
 
 
-class SyntheticScene(SteppedSource):
+class SyntheticScene(RecordedSource):
     """A scene made by arithmetic: `test:640x360@25,frames=250,seed=1`; every part of that may be left out.
 
     Endless without `frames`. An image depends on the spec and its index alone: the ground slides, objects cross
@@ -67,6 +68,10 @@ class SyntheticScene(SteppedSource):
         self._next = 0
         self.id = self.id or "test"
         return self._opened(self.uri, self._width, self._height, self._fps, self._frames)
+
+    def rewind(self) -> None:
+        """Begin with the first image again."""
+        self._next = 0
 
     def grab(self) -> Moment | None:
         """Count on."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import PrivateAttr
 
 from pipeline.address import does_not_exist, kind, local_path
-from pipeline.decode import NoVideo
+from pipeline.decode import Decoder, NoVideo
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
 from pipeline.hardware import decode_file
+from pipeline.recorded_source import RecordedSource
 from pipeline.source import SourceInfo
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _MP4_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov", b"pnot"})
 
 
-class VideoFile(DecodedSource):
+class VideoFile(DecodedSource, RecordedSource):
     """A video in a file. Its timing is kept, variable rates too; the rotation that it asks for is applied.
 
     Damaged pictures are not given; they count in `dropped["corrupt"]` and in the index of those that follow.
@@ -48,13 +49,21 @@ class VideoFile(DecodedSource):
         """
         path = local_path(self.uri) or Path(self.uri)
         self.id = self.id or path.stem
+        decoder = self._decoder = self._decoding(path)
+        return self._opened(str(path), decoder.width, decoder.height, decoder.fps, decoder.frame_count)
+
+    def rewind(self) -> None:
+        """Open it again."""
+        self.close()
+        self._decoder = self._decoding(local_path(self.uri) or Path(self.uri))
+
+    def _decoding(self, path: Path) -> Decoder:
         with _container(path) as container:
             self._recorded_at = _recorded_at(container, path)
         try:
-            self._decoder = decoder = decode_file(self.decoder, lambda hardware: _container(path, hardware))
+            return decode_file(self.decoder, lambda hardware: _container(path, hardware))
         except NoVideo as error:
             raise UsageError(f"'{path}' {error}") from error
-        return self._opened(str(path), decoder.width, decoder.height, decoder.fps, decoder.frame_count)
 
     def _captured_at(self, timestamp: float) -> float:
         return self._recorded_at + timestamp

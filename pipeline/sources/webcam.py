@@ -14,18 +14,18 @@ from pydantic import Field, PrivateAttr
 
 from pipeline.address import kind
 from pipeline.errors import FramechainError, UsageError
+from pipeline.live_source import LiveSource
 from pipeline.opencv import silence
 from pipeline.source import Moment, SourceInfo, SteppedSource
 
 
-class Webcam(SteppedSource):
+class Webcam(SteppedSource, LiveSource):
     """A camera by number (`0`) or device (`/dev/video0`). A file of that name is given as `./0`.
 
     Width, height and rate are wishes; the camera gives the nearest it has. Times are those of arrival.
     """
 
     name: ClassVar[str] = "webcam"
-    live: ClassVar[bool] = True
 
     width: int | None = Field(None, ge=16, description="pixels to ask the camera for; its own default if empty")
     height: int | None = Field(None, ge=16, description="pixels to ask the camera for; its own default if empty")
