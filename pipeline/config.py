@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.address import redacted
 from pipeline.component import Component
 from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
@@ -42,7 +43,8 @@ class Settings(BaseModel):
 
     keep_going: bool = Field(
         False,
-        description="skip and count frames that a stage or sink fails on; go on without sources that cannot be opened",
+        description="skip and count frames that a stage or sink fails on; go on without sources that cannot be opened, "
+        "and take in cameras once they are there",
     )
     queue: int = Field(2, ge=1, le=1024, description="frames that may wait before each part")
     staleness: float = Field(0.5, gt=0, description="seconds a frame of a live source may wait before it is dropped")
@@ -125,10 +127,22 @@ class Document:
                 entries[position] = {name: {**_options(entry), option: value}}
 
     def set_sources(self, options: dict[str, Any]) -> None:
-        """Set options of every source."""
-        if options:
-            plain = [{"uri": entry} if isinstance(entry, str | int) else entry for entry in self._list("sources")]
-            self.data["sources"] = [{**entry, **options} for entry in plain]
+        """Set options of every source that has them.
+
+        Raises:
+            UsageError: none has one of them, or nothing reads a uri.
+        """
+        if not options:
+            return
+        plain = [{"uri": entry} if isinstance(entry, str | int) else entry for entry in self._list("sources")]
+        known = [self._source_kind(entry, ("sources", n)).model_fields for n, entry in enumerate(plain)]
+        for option in options:
+            if not any(option in fields for fields in known):
+                raise UsageError(f"--{option} is for video files, images and test:, and there are none; leave it out")
+        self.data["sources"] = [
+            {**entry, **{option: value for option, value in options.items() if option in fields}}
+            for entry, fields in zip(plain, known, strict=True)
+        ]
 
     def set_sources_with(self, option: str, value: Any) -> None:
         """Set an option of every source that has it.
@@ -197,15 +211,19 @@ class Document:
 
     def _source(self, entry: Any, where: Key) -> Source:
         options = {"uri": entry} if isinstance(entry, str | int) else entry
+        kind = self._source_kind(options, where)
+        options = {key: value for key, value in options.items() if key != "source"}
+        return self._validated(kind, {**options, "uri": str(options["uri"])}, where)
+
+    def _source_kind(self, options: Any, where: Key) -> type[Source]:
         if not isinstance(options, dict) or "uri" not in options:
             raise self._error("a source is a uri, or a mapping with the key uri", where)
-        uri, name = str(options["uri"]), options.get("source")
-        options = {**{key: value for key, value in options.items() if key != "source"}, "uri": uri}
+        if (name := options.get("source")) is not None:
+            return self._load(sources, str(name), where)
         try:
-            kind = source_for(uri) if name is None else self._load(sources, str(name), where)
+            return source_for(str(options["uri"]))
         except UsageError as error:
             raise self._error(str(error), where) from error
-        return self._validated(kind, options, where)
 
     def _component(self, registry: Registry[C], entry: Any, where: Key) -> C:
         name = _name(entry)
@@ -346,7 +364,7 @@ def _check_outputs(chain: Chain, reports: Mapping[str, Path | None], config: Pat
     Raises:
         UsageError: names both.
     """
-    inputs = {Path(source.uri): f"the source {source.uri}" for source in chain.sources if source.uri}
+    inputs = {Path(source.uri): f"the source {redacted(source.uri)}" for source in chain.sources if source.uri}
     for stage in chain.stages:
         if weights := getattr(stage, "weights", None):
             inputs[Path(weights)] = f"the weights {weights}"

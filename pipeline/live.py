@@ -292,8 +292,12 @@ class Supervisor:
         self._changed.notify_all()
 
     def _change(self, state: State, why: str = "") -> None:
-        if self._changes[-1].state != state:
-            self._changes.append(Change(state, time.time(), why))
+        changes = self._changes
+        if state == "backing off" and [change.state for change in changes][-2:] == ["backing off", "connecting"]:
+            changes.pop()  # of the attempts of an outage only the last is remembered
+            changes[-1] = replace(changes[-1], why=why)
+        elif changes[-1].state != state:
+            changes.append(Change(state, time.time(), why))
 
     def _no_answer(self) -> FramechainError:
         return FramechainError(f"'{redacted(self._source.uri)}' does not answer; check the camera and the network")

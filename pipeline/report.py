@@ -71,9 +71,13 @@ def _source_table(sources: list[SourceSnapshot]) -> Table:
     for heading in ("in", "out", "dropped"):
         table.add_column(heading, justify="right")
     table.add_column("why")
+    tended = any(source.connections > 1 for source in sources)
+    if tended:
+        table.add_column("connected", justify="right")
     for source in sources:
         why = ", ".join(f"{reason} {count}" for reason, count in sorted(source.dropped.items()) if count)
-        table.add_row(source.id, f"{source.captured:,}", f"{source.finished:,}", str(sum(source.dropped.values())), why)
+        counts = f"{source.captured:,}", f"{source.finished:,}", str(sum(source.dropped.values()))
+        table.add_row(source.id, *counts, why, *([f"{source.connections}×"] if tended else []))
     return table
 
 
@@ -141,6 +145,10 @@ def _exposition(snapshot: Snapshot) -> Iterator[str]:
         for source in sources
         for reason, count in source.dropped.items()
     ]
+    states = [(_labels(source=source.id, state=source.state), 1.0) for source in sources]
+    yield from family("source_state", "gauge", "State that a source is in.", states)
+    opened = [(_labels(source=source.id), float(source.connections)) for source in sources]
+    yield from family("source_connections_total", "counter", "Times a source was opened and gave a frame.", opened)
     yield from family("source_dropped_total", "counter", "Frames of a source not processed, by reason.", dropped)
 
 

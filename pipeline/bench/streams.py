@@ -2,69 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydantic import PrivateAttr
-
+from pipeline.address import redacted
 from pipeline.bench.chain import scratch_outputs
 from pipeline.config import Chain
 from pipeline.errors import UsageError
-from pipeline.frame import Frame
 from pipeline.metrics import Snapshot
-from pipeline.source import Source, SourceInfo, create_source
+from pipeline.recorded_source import RecordedSource
+from pipeline.source import Source, create_source, source_for
 from pipeline.usage import Usage, UsageMeter
 
 _ENOUGH = 0.99  # of the frames that the cameras show must have come through
 _OVERRUN = 1.0  # seconds beyond the video's own that a run may take: the first frames wait for compilers
-
-
-class Camera(Source):
-    """A video as a camera would give it: live, at its rate by the clock, from the start again when it ends."""
-
-    name = "camera"
-    fps: float
-
-    _source: Source = PrivateAttr()
-    _start: float = PrivateAttr(0.0)
-    _count: int = PrivateAttr(0)
-
-    @classmethod
-    def matches(cls, uri: str) -> bool:
-        """Never asked for by uri."""
-        return False
-
-    def open(self) -> SourceInfo:
-        """Open the video."""
-        self._source = create_source(self.uri)
-        info = self._source.open()
-        self._start, self._count = time.perf_counter(), 0
-        return SourceInfo(self.id or info.id, info.uri, info.width, info.height, self.fps, None, live=True)
-
-    def read(self) -> Frame | None:
-        """The next frame, as soon as it is due."""
-        if self.max_frames is not None and self._count >= self.max_frames:
-            return None
-        frame = self._source.read()
-        if frame is None:
-            self._source.close()
-            self._source.open()
-            frame = self._source.read()
-            if frame is None:
-                return None
-        if not self._count:
-            self._start = time.perf_counter()
-        due = self._count / self.fps
-        time.sleep(max(0.0, self._start + due - time.perf_counter()))
-        frame.index, frame.timestamp, frame.captured_at = self._count, due, time.time()
-        self._count += 1
-        return frame
-
-    def close(self) -> None:
-        """Close the video."""
-        self._source.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +63,7 @@ def hold(make_chain: Callable[[], Chain], streams: int, rate: float | None, late
         uri = chain.sources[0].uri
         rate = rate or _rate_of(uri)
         frames = max(2, round(seconds * rate))
-        chain.sources = [Camera(uri=uri, id=f"camera{n + 1}", fps=rate, max_frames=frames) for n in range(streams)]
+        chain.sources = [_camera(uri, n, rate, frames) for n in range(1, streams + 1)]
         pipeline = chain.pipeline()
         pipeline.start()
         with UsageMeter() as meter:
@@ -149,6 +101,13 @@ def most(
         else:
             failed = streams
     return tried
+
+
+def _camera(uri: str, number: int, rate: float, frames: int) -> Source:
+    if not issubclass(source_for(uri), RecordedSource):
+        raise UsageError(f"'{redacted(uri)}' cannot be played by several cameras; name a video file, images or test:")
+    options = {"realtime": True, "loop": True, "rate": rate}
+    return create_source(uri, id=f"camera{number}", max_frames=frames, **options)
 
 
 def _rate_of(uri: str) -> float:

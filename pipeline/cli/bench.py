@@ -35,15 +35,18 @@ from pipeline.cli.chain import (
     Device,
     Embedder,
     ImageSize,
+    Loop,
     Motion,
     NoEmbed,
     NoText,
     Precision,
+    Realtime,
     Runtime,
     TraceFile,
     Tracker,
     Weights,
     Workers,
+    played,
 )
 from pipeline.config import Chain
 from pipeline.errors import UsageError
@@ -90,6 +93,8 @@ def bench(
         tuple[Path, Path] | None,
         typer.Option(metavar="A.yaml B.yaml", help="run two chains in turns; the other flags are for both"),
     ] = None,
+    realtime: Realtime = False,
+    loop: Loop = False,
     trace: TraceFile = None,
     plot: Annotated[Path | None, typer.Option(help="draw the figures here: .png, .svg or .pdf")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -127,7 +132,7 @@ def bench(
     def made(flags: ChainFlags) -> Callable[[], Chain]:
         def chain() -> Chain:
             document = flags.document([source])
-            document.set_sources({"max_frames": frames})
+            document.set_sources({"max_frames": frames, **played(realtime, loop)})
             return document.build()
 
         chain()  # mistakes are told before anything is measured

@@ -75,6 +75,10 @@ AdaptiveSize: TypeAlias = Annotated[
     bool,
     typer.Option("--adaptive-size", help="detect at a smaller size while all that is there is large"),
 ]
+Realtime: TypeAlias = Annotated[
+    bool, typer.Option("--realtime", help="play files as live cameras: by their own timestamps, late frames dropped")
+]
+Loop: TypeAlias = Annotated[bool, typer.Option("--loop", help="with --realtime: begin again at their end, for ever")]
 TraceFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--trace", help="write every frame's way through every part here, for ui.perfetto.dev"),
@@ -82,6 +86,18 @@ TraceFile: TypeAlias = Annotated[
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 
 _ADAPTIVE_INTERVAL = 1.0  # seconds between two looks in full size
+
+
+def played(realtime: bool, loop: bool) -> dict[str, bool]:
+    """The options of sources that --realtime and --loop stand for.
+
+    Raises:
+        UsageError: --loop without --realtime.
+    """
+    if loop and not realtime:
+        raise UsageError("--loop is for files that are played as cameras; add --realtime")
+    return {option: True for option, given in (("realtime", realtime), ("loop", loop)) if given}
+
 
 DEFAULT_STAGES = ("detect", "embed", "track", "read_text")
 

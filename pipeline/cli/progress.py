@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+import time
 from collections import Counter
 from typing import Any
 
@@ -12,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from pipeline.engine import Pipeline
 from pipeline.frame import Frame
+from pipeline.metrics import SourceSnapshot
 from pipeline.sink import Sink
 
 _LINE_EVERY = 5.0
@@ -68,6 +71,7 @@ def _bar(pipeline: Pipeline, tally: Tally, console: Console) -> None:
         TextColumn("{task.fields[fps]:.1f} FPS"),
         TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[objects]}"),
+        TextColumn("{task.fields[away]}"),
     )
     expected = _expected(pipeline)
     with Progress(*columns, console=console, transient=True) as progress:
@@ -89,6 +93,7 @@ def _lines(pipeline: Pipeline, tally: Tally) -> None:
             f"{figures['fps']:.1f} FPS",
             figures["left"],
             figures["objects"],
+            figures["away"],
         )
         print(", ".join(str(part) for part in parts if part), file=sys.stderr, flush=True)
 
@@ -100,7 +105,18 @@ def _figures(pipeline: Pipeline, tally: Tally) -> dict[str, Any]:
     if expected and snapshot.fps:
         seconds = round(max(0, expected - snapshot.frames) / snapshot.fps)
         left = f"{seconds // 60}:{seconds % 60:02d} left"
-    return {"completed": snapshot.frames, "fps": snapshot.fps, "left": left, "objects": tally.total()}
+    told = {"objects": tally.total(), "away": _away(snapshot.sources)}
+    return {"completed": snapshot.frames, "fps": snapshot.fps, "left": left, **told}
+
+
+def _away(sources: list[SourceSnapshot]) -> str:
+    """The sources that give no frames, in words: "gate stalled, away for 3 s"."""
+    told, here = [], ("live", "reading", "ended")
+    for source in sources:
+        away = list(itertools.takewhile(lambda change: change.state not in here, reversed(source.changes)))
+        if away:
+            told.append(f"{source.id} {source.state}, away for {max(0.0, time.time() - away[-1].at):.0f} s")
+    return "; ".join(told)
 
 
 def _expected(pipeline: Pipeline) -> int | None:

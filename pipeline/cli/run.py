@@ -31,16 +31,19 @@ from pipeline.cli.chain import (
     Device,
     Embedder,
     ImageSize,
+    Loop,
     Motion,
     NoEmbed,
     NoText,
     Precision,
+    Realtime,
     Runtime,
     Sources,
     TraceFile,
     Tracker,
     Weights,
     Workers,
+    played,
 )
 from pipeline.cli.progress import Tally, follow
 from pipeline.config import Chain, Document
@@ -77,6 +80,8 @@ def run(
     adaptive_size: AdaptiveSize = False,
     every: Annotated[int | None, typer.Option(min=1, help="process every n-th frame")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="stop after so many frames of each source")] = None,
+    realtime: Realtime = False,
+    loop: Loop = False,
     video: Annotated[str | None, typer.Option(help="write an annotated MP4 here")] = None,
     jsonl: Annotated[str | None, typer.Option(help="write one JSON object a frame here")] = None,
     csv: Annotated[str | None, typer.Option(help="write one row a track and frame here")] = None,
@@ -108,7 +113,8 @@ def run(
         bool,
         typer.Option(
             "--keep-going",
-            help="skip and count frames that a stage fails on; go on without sources that cannot be opened",
+            help="skip and count frames that a stage fails on; go on without sources that cannot be opened, "
+            "and take in cameras once they are there",
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
@@ -135,8 +141,8 @@ def run(
         decoder,
         adaptive_size,
     ).document(sources)
-    limits = {"every": every, "max_frames": max_frames}
-    document.set_sources({option: value for option, value in limits.items() if value is not None})
+    options = {"every": every, "max_frames": max_frames, **played(realtime, loop)}
+    document.set_sources({option: value for option, value in options.items() if value is not None})
     if video is not None or show:
         document.add("stages", "annotate")
     files = (("video", video), ("jsonl", jsonl), ("csv", csv), ("mot", mot), ("sqlite", sqlite))

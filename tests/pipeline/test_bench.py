@@ -6,14 +6,13 @@ import threading
 import time
 
 import pytest
-from chains import Call, Keep, Memory
+from chains import Call, Memory
 
 from pipeline.bench.advice import advice
 from pipeline.bench.chain import bench
 from pipeline.bench.compare import compare
-from pipeline.bench.streams import Camera, hold, most
+from pipeline.bench.streams import hold, most
 from pipeline.config import Chain
-from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
 from pipeline.stages.detect import Detect
 from pipeline.usage import UsageMeter
@@ -53,14 +52,6 @@ def test_one_chain_beside_another() -> None:
     assert result.ratio > 1
     assert len(result.ratios) == len(result.sides[0].fps) == 2
     assert [side.name for side in result.sides] == ["slow", "fast"]
-
-
-def test_a_camera_gives_its_frames_by_the_clock_and_begins_again_at_the_end() -> None:
-    keep = Keep()
-    start = time.perf_counter()
-    Pipeline([Camera(uri="test:64x64@25,frames=7", id="yard", fps=40, max_frames=20)], [], [keep]).run()
-    assert time.perf_counter() - start >= 19 / 40
-    assert keep.seen == [("yard", n) for n in range(20)]
 
 
 def test_cameras_that_are_too_many_lose_frames_and_it_is_said() -> None:
