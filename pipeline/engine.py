@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from pipeline.address import redacted
 from pipeline.channel import Aborted, Channel
 from pipeline.errors import FramechainError
 from pipeline.frame import Frame
@@ -190,9 +191,9 @@ class Pipeline:
                     nothing = supervisor is supervisors[-1] and not self._supervisors
                     if not self._control.keep_going or nothing:
                         raise
-                    logger.warning("%s; the other sources go on", error)
+                    logger.warning("%s; the other sources go on", redacted(str(error)))
                     continue
-                logger.warning("%s; it is tried again while the others go on", error)
+                logger.warning("%s; it is tried again while the others go on", redacted(str(error)))
                 infos = self._expected
             info = replace(info, id=unique(info.id, self._supervisors))
             infos.append(info)

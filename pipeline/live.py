@@ -141,7 +141,8 @@ class Supervisor:
             return None
         with self._changed:
             self._back_off(error)
-            self._name = self._name or host_id(self._source.uri)
+            tried = self._first.source.id if self._first is not None else ""
+            self._name = self._name or tried or host_id(self._source.uri) or self._source.name
             return SourceInfo(self._name, redacted(self._source.uri), 0, 0, live=True)
 
     def run(self, deliver: Deliver, stopping: threading.Event, begin: Begin = lambda _: None) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from pipeline.address import redacted
 from pipeline.cli import bench, cache, config, doctor, evaluate, export, models, refine, run, stages, train, tune
 from pipeline.errors import FramechainError
 
@@ -118,5 +119,5 @@ def _command(arguments: list[str]) -> list[str]:
 def _tell(message: str, code: int) -> int:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print("[red]framechain:[/red] ", end="")
-    console.print(message, markup=False)
+    console.print(redacted(message), markup=False)  # what we did not write may hold an address
     return code

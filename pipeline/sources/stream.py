@@ -126,7 +126,7 @@ class NetworkStream(DecodedSource, LiveSource):
             case reason.HTTPUnauthorizedError() | reason.HTTPForbiddenError():
                 return AccessDenied(
                     f"'{redacted(self.uri)}' wants another user or password; "
-                    "give them as scheme://user:password@host/..., special characters in them as %XX"
+                    "write them before the host, like user:password@10.0.0.5, special characters in them as %XX"
                 )
             case reason.HTTPNotFoundError():
                 return self._described("is not found on that server; check the path")

@@ -49,6 +49,7 @@ class Webcam(SteppedSource, LiveSource):
         """
         import cv2
 
+        self.id = self.id or (f"webcam{self.uri}" if self.uri.isdigit() else Path(self.uri).name)
         if self.uri.startswith("/") and not Path(self.uri).exists():
             raise UsageError(f"there is no camera '{self.uri}'; {_available()}")
         with silence():
@@ -72,7 +73,6 @@ class Webcam(SteppedSource, LiveSource):
             rate = self._capture.get(cv2.CAP_PROP_FPS)
         self._next = 0
         self._start = time.monotonic()
-        self.id = self.id or (f"webcam{self.uri}" if self.uri.isdigit() else Path(self.uri).name)
         height, width = image.shape[:2]
         return self._opened(self.uri, width, height, rate if 0 < rate <= 1000 else None)
 
