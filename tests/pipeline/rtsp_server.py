@@ -1,6 +1,6 @@
 """A real RTSP camera for the tests: GStreamer's server on 127.0.0.1. Run by the system's Python, which has `gi`.
 
-python3 rtsp_server.py USER PASSWORD   (prints its port; serves /live, endless, and /short, 50 frames)
+python3 rtsp_server.py USER PASSWORD [PORT]   (prints its port; serves /live, endless, and /short, 50 frames)
 """
 
 import sys
@@ -17,11 +17,11 @@ CAMERA = (
 )
 
 
-def main(user: str, password: str) -> None:
+def main(user: str, password: str, port: str = "0") -> None:
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
-    server.set_service("0")
+    server.set_service(port)
     auth = GstRtspServer.RTSPAuth()
     token = GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", "viewer")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,8 +37,8 @@ def test_indices_never_repeat_and_time_never_goes_back(history: list[list[tuple[
             index, new, first = index + 1, False, False
         timeline.reconnected(index + 2)  # two more were seen and not given
     indices, times = zip(*placed, strict=True) if placed else ((), ())
-    assert all(after > before for before, after in zip(indices, indices[1:], strict=False))
-    assert all(after >= before for before, after in zip(times, times[1:], strict=False))
+    assert all(after > before for before, after in itertools.pairwise(indices))
+    assert all(after >= before for before, after in itertools.pairwise(times))
 
 
 def test_what_was_seen_and_not_given_keeps_its_place() -> None:

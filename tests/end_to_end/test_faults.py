@@ -1,0 +1,205 @@
+"""Faults of cameras, each a real one of a real stream: what was lost is counted, the others go on, all come back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cameras import HttpCamera, LossyRelay, RtspCamera, need_rtsp
+from chains import Call
+from command import FRAMECHAIN, complaint, framechain
+
+from pipeline.detections import Detections
+from pipeline.engine import Pipeline
+from pipeline.frame import Frame
+from pipeline.metrics import Snapshot, SourceSnapshot
+from pipeline.source import create_source
+from pipeline.stages.gate import Gate
+from pipeline.stages.recall import Recall
+from pipeline.stages.track import Track
+
+RECOVERY = 2.0
+"""Seconds from a camera's return to its first frame through the chain."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A frame that went through the chain, and when (monotonic clock)."""
+
+    at: float
+    index: int
+    timestamp: float
+    discontinuity: bool
+    grey: float
+    size: tuple[int, int]
+    captured_at: float
+
+
+class Looker(Call):
+    """Stands in for a detector: there is always someone in the middle of the picture."""
+
+    name = "looker"
+    provides = frozenset({"detections"})
+
+
+class Site:
+    """Cameras in one pipeline, and what came of them."""
+
+    def __init__(self) -> None:
+        self.cameras: dict[str, tuple[str, dict[str, object]]] = {}
+        self.seen: defaultdict[str, list[Seen]] = defaultdict(list)
+
+    def add(self, name: str, uri: str, **options: object) -> None:
+        self.cameras[name] = uri, options
+
+    def start(self) -> None:
+        sources = [create_source(uri, id=name, **options) for name, (uri, options) in self.cameras.items()]
+        chain = [Gate(motion=True), Looker(function=self._note), Recall(), Track()]
+        self.pipeline = Pipeline(sources, chain, keep_going=True)
+        self.pipeline.start()
+
+    def _note(self, frame: Frame) -> None:
+        size, grey = (frame.image.shape[1], frame.image.shape[0]), float(frame.image.mean())
+        seen = Seen(
+            time.monotonic(), frame.index, frame.timestamp, frame.discontinuity, grey, size, frame.captured_at
+        )
+        self.seen[frame.source].append(seen)
+        width, height = size
+        box = np.array([[0.3 * width, 0.3 * height, 0.7 * width, 0.7 * height]], np.float32)
+        frame.detections = Detections(box, np.array([0.9], np.float32), np.zeros(1, np.int64))
+
+    def source(self, name: str) -> SourceSnapshot:
+        snapshot = self.pipeline.metrics.snapshot()
+        assert balanced(snapshot)
+        return next(source for source in snapshot.sources if source.id == name)
+
+    def returned(self, name: str, since: float) -> float:
+        """Seconds from `since` to the camera's next frame."""
+        until(lambda: bool(self.seen[name]) and self.seen[name][-1].at > since, f"{name} comes back")
+        return next(seen.at for seen in self.seen[name] if seen.at > since) - since
+
+
+def balanced(snapshot: Snapshot) -> bool:
+    return all(one.captured == one.finished + one.in_flight + sum(one.dropped.values()) for one in snapshot.sources)
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: never"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    yield made
+    made.pipeline.abort()
+    made.pipeline.join(20)
+
+
+def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """Twelve cameras in one chain; most of them fail, each in its own way and at the same time."""
+    need_rtsp()
+    caplog.set_level(logging.INFO, "framechain")
+    with ExitStack() as stack:
+        killed, frozen = stack.enter_context(RtspCamera()), stack.enter_context(RtspCamera())
+        relay = stack.enter_context(LossyRelay(killed.port))
+        steady, slow, fast, garbage, resized, clock, denied, silent_later = (
+            stack.enter_context(HttpCamera(**options))
+            for options in ({}, {"rate": 1}, {"rate": 60}, {}, {}, {}, {"password": "right"}, {})
+        )
+        dead = stack.enter_context(closing(socket.create_server(("127.0.0.1", 0))))  # accepts and never answers
+        wait = {"open_timeout": 5, "read_timeout": 3}
+        for name, camera in (("steady", steady), ("slow", slow), ("fast", fast), ("garbage", garbage), ("size", resized)):
+            site.add(name, f"http://127.0.0.1:{camera.port}/mjpeg", **wait)
+        site.add("clock", f"http://127.0.0.1:{clock.port}/ts", **wait)
+        site.add("killed", f"rtsp://admin:s3cret@127.0.0.1:{killed.port}/live", **wait)
+        site.add("frozen", f"rtsp://admin:s3cret@127.0.0.1:{frozen.port}/live", **wait)
+        site.add("lossy", f"rtsp://admin:s3cret@127.0.0.1:{relay.port}/live", transport="udp", **wait)
+        site.add("dead", f"http://admin:s3cret@127.0.0.1:{dead.getsockname()[1]}/mjpeg", open_timeout=1)
+        site.add("nameless", "rtsp://admin:s3cret@camera.invalid/live", **wait)
+        site.add("denied", f"http://admin:s3cret@127.0.0.1:{denied.port}/mjpeg", **wait)
+        site.start()
+        sound = [name for name in site.cameras if name not in ("dead", "nameless", "denied")]
+        until(lambda: all(len(site.seen[name]) > 2 for name in sound), "all sound cameras give frames")
+        calm = time.monotonic()
+        time.sleep(2)  # the time over which rates are compared
+
+        # packets are lost first: its camera is the one that is killed
+        relay.loss = 0.1
+        until(lambda: relay.lost > 20 and site.source("lossy").dropped.get("corrupt", 0) > 0, "packets are lost")
+        relay.loss = 0.0
+
+        storm = time.monotonic()
+        killed.kill()
+        frozen.freeze()
+        garbage.garbage = 5
+        resized.size = (96, 80)
+        clock.back_an_hour = True
+        until(lambda: site.source("killed").state in ("backing off", "connecting"), "the killed one is missed")
+        until(lambda: site.source("frozen").state != "live", "the frozen one is missed")
+        until(lambda: site.seen["size"][-1].size == (96, 80), "the other size")
+        until(lambda: any(seen.discontinuity and seen.at > storm for seen in site.seen["clock"]), "the jump")
+        over = time.monotonic()
+
+        back = time.monotonic()
+        frozen.thaw()
+        assert site.returned("frozen", back) < RECOVERY
+        killed.start()
+        back = time.monotonic()
+        assert site.returned("killed", back) < RECOVERY
+        assert site.returned("lossy", back) < RECOVERY
+        assert site.returned("garbage", storm) < RECOVERY
+        port = dead.getsockname()[1]
+        dead.close()
+        stack.enter_context(HttpCamera(port=port))
+        back = time.monotonic()
+        assert site.returned("dead", back) < RECOVERY
+        assert site.source("nameless").state in ("connecting", "backing off")
+        assert denied.asked <= 2, "a refused password is not tried again and again"
+
+        site.pipeline.stop()
+        snapshot = site.pipeline.wait(20)
+
+    assert balanced(snapshot)
+    for source in snapshot.sources:
+        assert source.in_flight == 0
+        assert source.finished == len(site.seen[source.id])
+    for name in sound:
+        seen = site.seen[name]
+        assert [one.index for one in seen] == sorted({one.index for one in seen}), name
+        assert [one.timestamp for one in seen] == sorted(one.timestamp for one in seen), name
+        span = seen[-1].timestamp - seen[0].timestamp
+        assert span == pytest.approx(seen[-1].captured_at - seen[0].captured_at, abs=2), f"{name} keeps the wall's time"
+    for name in ("steady", "slow", "fast"):  # nothing happened to them
+        source = next(one for one in snapshot.sources if one.id == name)
+        assert source.connections == 1
+        assert set(source.dropped) <= {"starting", "queue full", "stale", "aborted"}
+        assert not any(one.discontinuity for one in site.seen[name])
+        for one in site.seen[name]:
+            assert one.grey == pytest.approx(20 + one.index % 200, abs=2)
+    assert rate(site.seen["steady"], storm, over) == pytest.approx(rate(site.seen["steady"], calm, calm + 2), rel=0.1)
+    for name in ("killed", "frozen"):
+        assert any(one.discontinuity for one in site.seen[name])
+    assert "s3cret" not in caplog.text + json.dumps(snapshot.to_dict())
+    told = {source.id: " ".join(change.why for change in source.changes) for source in snapshot.sources}
+    assert "user or password" in told["denied"]
+    assert "cannot be reached" in told["nameless"]
+
+
+def rate(seen: list[Seen], start: float, end: float) -> float:
+    """Frames a second between two moments, by the frames' own spacing."""
+    times = [one.at for one in seen if start <= one.at <= end]
+    return (len(times) - 1) / (times[-1] - times[0])
