@@ -6,7 +6,6 @@ import json
 import logging
 import socket
 import subprocess
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -71,9 +70,7 @@ class Site:
 
     def _note(self, frame: Frame) -> None:
         size, grey = (frame.image.shape[1], frame.image.shape[0]), float(frame.image.mean())
-        seen = Seen(
-            time.monotonic(), frame.index, frame.timestamp, frame.discontinuity, grey, size, frame.captured_at
-        )
+        seen = Seen(time.monotonic(), frame.index, frame.timestamp, frame.discontinuity, grey, size, frame.captured_at)
         self.seen[frame.source].append(seen)
         width, height = size
         box = np.array([[0.3 * width, 0.3 * height, 0.7 * width, 0.7 * height]], np.float32)
@@ -116,13 +113,18 @@ def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> No
     with ExitStack() as stack:
         killed, frozen = stack.enter_context(RtspCamera()), stack.enter_context(RtspCamera())
         relay = stack.enter_context(LossyRelay(killed.port))
-        steady, slow, fast, garbage, resized, clock, denied, silent_later = (
-            stack.enter_context(HttpCamera(**options))
-            for options in ({}, {"rate": 1}, {"rate": 60}, {}, {}, {}, {"password": "right"}, {})
-        )
+        slow, fast = stack.enter_context(HttpCamera(rate=1)), stack.enter_context(HttpCamera(rate=60))
+        steady, garbage, resized, clock = (stack.enter_context(HttpCamera()) for _ in range(4))
+        denied = stack.enter_context(HttpCamera(password="right"))
         dead = stack.enter_context(closing(socket.create_server(("127.0.0.1", 0))))  # accepts and never answers
         wait = {"open_timeout": 5, "read_timeout": 3}
-        for name, camera in (("steady", steady), ("slow", slow), ("fast", fast), ("garbage", garbage), ("size", resized)):
+        for name, camera in (
+            ("steady", steady),
+            ("slow", slow),
+            ("fast", fast),
+            ("garbage", garbage),
+            ("size", resized),
+        ):
             site.add(name, f"http://127.0.0.1:{camera.port}/mjpeg", **wait)
         site.add("clock", f"http://127.0.0.1:{clock.port}/ts", **wait)
         site.add("killed", f"rtsp://admin:s3cret@127.0.0.1:{killed.port}/live", **wait)
@@ -149,7 +151,7 @@ def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> No
         resized.size = (96, 80)
         clock.back_an_hour = True
         until(lambda: site.source("killed").state in ("backing off", "connecting"), "the killed one is missed")
-        until(lambda: site.source("frozen").state != "live", "the frozen one is missed")
+        until(lambda: site.source("frozen").state in ("backing off", "connecting"), "the frozen one is missed")
         until(lambda: site.seen["size"][-1].size == (96, 80), "the other size")
         until(lambda: any(seen.discontinuity and seen.at > storm for seen in site.seen["clock"]), "the jump")
         over = time.monotonic()
@@ -181,8 +183,9 @@ def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> No
         seen = site.seen[name]
         assert [one.index for one in seen] == sorted({one.index for one in seen}), name
         assert [one.timestamp for one in seen] == sorted(one.timestamp for one in seen), name
-        span = seen[-1].timestamp - seen[0].timestamp
-        assert span == pytest.approx(seen[-1].captured_at - seen[0].captured_at, abs=2), f"{name} keeps the wall's time"
+        if name != "frozen":  # its own clock may have stood still; it is put right within half a minute
+            span = seen[-1].timestamp - seen[0].timestamp
+            assert span == pytest.approx(seen[-1].captured_at - seen[0].captured_at, abs=2), name
     for name in ("steady", "slow", "fast"):  # nothing happened to them
         source = next(one for one in snapshot.sources if one.id == name)
         assert source.connections == 1
@@ -203,3 +206,64 @@ def rate(seen: list[Seen], start: float, end: float) -> float:
     """Frames a second between two moments, by the frames' own spacing."""
     times = [one.at for one in seen if start <= one.at <= end]
     return (len(times) - 1) / (times[-1] - times[0])
+
+
+def test_a_camera_that_comes_back_in_a_run_by_command(tmp_path: Path) -> None:
+    """The camera is switched off and on again; the outputs tell, and no password is in any of them."""
+    need_rtsp()
+    config = tmp_path / "chain.yaml"
+    outputs = [tmp_path / name for name in ("out.jsonl", "report.json", "trace.json")]
+    with RtspCamera() as camera:
+        source = f"{{uri: 'rtsp://admin:s3cret@127.0.0.1:{camera.port}/live?token=s3cret', id: gate, max_frames: 60}}"
+        config.write_text(f"sources: [{source}]\nsinks: [jsonl: {{path: {outputs[0]}}}]\n")
+        command = [*FRAMECHAIN, "run", "--config", config, "--report", outputs[1], "--trace", outputs[2]]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(list(map(str, command)), **pipes) as run:  # type: ignore[call-overload]
+            until(lambda: outputs[0].exists() and len(outputs[0].read_text().splitlines()) > 10, "frames are written")
+            titles = Path(f"/proc/{run.pid}").glob("task/*/comm")
+            assert not any("s3cret" in title.read_text() for title in titles)
+            assert "s3cret" not in Path(f"/proc/{run.pid}/cmdline").read_text()
+            camera.kill()
+            camera.start()
+            told = "".join(run.communicate(timeout=60))
+        assert run.returncode == 0, told
+    rows = [json.loads(line) for line in outputs[0].read_text().splitlines()]
+    assert [row["frame"] for row in rows if row.get("discontinuity")] != []
+    assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
+    figures = json.loads(outputs[1].read_text())["metrics"]["sources"][0]
+    assert figures["finished"] == len(rows)
+    assert figures["captured"] == figures["finished"] + sum(figures["dropped"].values())
+    assert figures["connections"] == 2
+    states = [change["state"] for change in figures["changes"]]
+    assert states[:2] == ["connecting", "live"]
+    assert "backing off" in states
+    assert states[-1] == "ended"
+    assert "gate is back after" in told
+    assert "s3cret" not in told + "".join(path.read_text() for path in outputs)
+
+
+def test_a_wrong_password_or_name_ends_a_run_at_once(tmp_path: Path) -> None:
+    with HttpCamera(password="right") as camera:
+        address = f"http://admin:s3cret@127.0.0.1:{camera.port}/mjpeg"
+        told = complaint(framechain("run", address, "--no-embed", "--no-text", cwd=tmp_path), 1)
+        assert "wants another user or password" in told
+        assert camera.asked <= 2
+    assert "s3cret" not in told
+    told = complaint(framechain("run", "rtsp://admin:s3cret@camera.invalid/live", cwd=tmp_path), 1)
+    assert "cannot be reached" in told
+    assert "s3cret" not in told
+
+
+def test_a_file_played_as_a_camera(tmp_path: Path) -> None:
+    (tmp_path / "bare.yaml").write_text("sinks: [jsonl: {path: out.jsonl}]\n")
+    source = "test:64x64@50,frames=25"
+    run = ("run", source, "--config", "bare.yaml")
+    flags = ("--realtime", "--loop", "--max-frames", "60", "--report", "report.json")
+    assert framechain(*run, *flags, cwd=tmp_path).returncode == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["sources"][0]["live"]
+    assert report["metrics"]["elapsed"] > 59 / 50
+    assert report["metrics"]["sources"][0]["captured"] == 60
+    assert "add --realtime" in complaint(framechain(*run, "--loop", cwd=tmp_path), 2)
+    nothing = framechain("run", "rtsp://127.0.0.1:1/live", "--config", "bare.yaml", "--realtime", cwd=tmp_path)
+    assert "--realtime is for video files" in complaint(nothing, 2)

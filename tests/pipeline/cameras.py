@@ -1,4 +1,4 @@
-"""Cameras for the tests, good and bad: real servers on the loopback interface whose every fault can be had on demand."""
+"""Cameras for the tests: real servers on the loopback interface, and every fault of theirs on demand."""
 
 from __future__ import annotations
 
@@ -152,7 +152,9 @@ class _Answer(BaseHTTPRequestHandler):
         numbers, start = self.server.numbers(), 2 * _HOUR
         while not self.server.ended:
             with av.open(_Output(self.wfile), "w", format="mpegts") as container:
-                stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency", "preset": "ultrafast"})
+                stream = container.add_stream(
+                    "libx264", rate=25, options={"tune": "zerolatency", "preset": "ultrafast"}
+                )
                 stream.width, stream.height, stream.pix_fmt = *self.server.size, "yuv420p"
                 stream.codec_context.time_base = Fraction(1, 1000)
                 for count, number in enumerate(numbers):

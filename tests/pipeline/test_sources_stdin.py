@@ -26,9 +26,9 @@ except FramechainError as error:
 """
 
 
-def read(piped: bytes, **options: object) -> str:
+def read(piped: bytes, cwd: Path | None = None, **options: object) -> str:
     command = [sys.executable, "-c", READER, json.dumps(options)]
-    done = subprocess.run(command, input=piped, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(command, input=piped, capture_output=True, check=True, timeout=60, cwd=cwd)
     assert done.stderr == b""
     return done.stdout.decode().strip()
 
@@ -66,6 +66,17 @@ def test_raw_pictures(tmp_path: Path) -> None:
     frames = json.loads(read(grey, width=160, height=120, pixel_format="gray"))[-1]
     expected = [zlib.crc32(np.dstack([image[:, :, 1]] * 3).tobytes()) for image in images]
     assert [frame[2] for frame in frames] == expected
+
+
+def test_what_is_piped_in_opens_nothing_else(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "secret.ts", frames=12)
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\nfile://{path}\n#EXT-X-ENDLIST\n"
+    for piped, options in (
+        (f"ffconcat version 1.0\nfile {path.name}\n", {}),
+        (f"ffconcat version 1.0\nfile file://{path}\n", {}),
+        (playlist, {"format": "hls"}),
+    ):
+        assert "cannot be read as video" in read(piped.encode(), cwd=tmp_path, **options)
 
 
 def test_what_is_no_video(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import cv2
 import numpy as np
@@ -21,15 +22,18 @@ from pipeline.address import kind, redacted
 from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
 from pipeline.source import open_source
-from pipeline.sources.stream import NetworkStream
+from pipeline.sources.stream import _ALLOWED, NetworkStream
 
 PARTS = 12
 
 
 class Camera(BaseHTTPRequestHandler):
-    """/mjpeg: 12 pictures, 50 ms apart. /stuck: 3, then silence. /private wants a password. /clip.mp4. /text."""
+    """/mjpeg: 12 pictures, 50 ms apart. /stuck: 3, then silence. /private wants a password. /clip.mp4. /text.
 
-    clip = b""
+    /list.m3u8?ADDRESS: a playlist that names just that. /part.ts: a part for one.
+    """
+
+    clip = part = b""
     released = threading.Event()
 
     def do_GET(self) -> None:
@@ -48,11 +52,13 @@ class Camera(BaseHTTPRequestHandler):
         elif path == "/clip.mp4":
             self._file()
         elif path == "/text":
-            page = b"<html>a camera's login page</html>" * 50
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(page)))
-            self.end_headers()
-            self.wfile.write(page)
+            self._page(b"<html>a camera's login page</html>" * 50)
+        elif path == "/part.ts":
+            self._page(self.part)
+        elif path == "/list.m3u8":
+            named = unquote(self.path.partition("?")[2])
+            head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.2,"
+            self._page(f"{head}\n{named}\n#EXT-X-ENDLIST\n".encode(), "application/vnd.apple.mpegurl")
         else:
             self.send_error(503 if path == "/broken" else 404)
 
@@ -65,6 +71,13 @@ class Camera(BaseHTTPRequestHandler):
             head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
             self.wfile.write(head.encode() + picture + b"\r\n")
             time.sleep(0.05)  # a camera's own pace, not a wait for something
+
+    def _page(self, page: bytes, kind: str = "text/html") -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
 
     def _file(self) -> None:
         start = int(self.headers.get("Range", "bytes=0-").split("=")[1].split("-")[0])
@@ -87,6 +100,7 @@ class Camera(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     Camera.clip = write_clip(tmp_path_factory.mktemp("http") / "clip.mp4", frames=30).read_bytes()
+    Camera.part = write_clip(tmp_path_factory.mktemp("hls") / "part.ts", frames=30).read_bytes()
     Camera.released.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
         server.daemon_threads = True
@@ -172,6 +186,23 @@ def test_what_the_server_refuses(camera: str) -> None:
     assert "is not found" in failure(f"http://admin:s3cret@{camera}/nothing")
     assert "refused by the server" in failure(f"http://admin:s3cret@{camera}/broken")
     assert "is not video" in failure(f"http://admin:s3cret@{camera}/text")
+
+
+def test_a_playlist_names_addresses_on_the_network_only(camera: str, tmp_path: Path) -> None:
+    with open_source(f"http://{camera}/list.m3u8?http://{camera}/part.ts") as source:
+        assert len(list(source)) == 30
+    (tmp_path / "part.ts").write_bytes(Camera.part)
+    for named in (
+        "file:///etc/hostname",
+        f"file://{tmp_path}/part.ts",
+        f"{tmp_path}/part.ts",
+        f"concat:{tmp_path}/part.ts",
+        f"subfile,,start,0,end,0,,:{tmp_path}/part.ts",
+        f"crypto:file:{tmp_path}/part.ts",
+    ):
+        assert "/list.m3u8" in failure(f"http://admin:s3cret@{camera}/list.m3u8?{quote(named)}")
+    assert "concat" not in _ALLOWED
+    assert "file" not in _ALLOWED.replace("subfile", "").split(",")
 
 
 def test_nobody_there() -> None:

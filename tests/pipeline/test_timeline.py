@@ -73,6 +73,39 @@ def test_what_comes_late_all_at_once_has_not_jumped() -> None:
     assert [one.timestamp for one in told] == [n / 25 for n in range(100)]
 
 
+@pytest.mark.parametrize("speed", [0.5, 1.5])
+def test_a_clock_of_another_speed_is_put_right_now_and_then(speed: float) -> None:
+    timeline, told = Timeline(), []
+    for n in range(3000):
+        one = frame(n, speed * n / 10)
+        timeline.place(one, n / 10)
+        told.append(one)
+    assert all(after.timestamp >= before.timestamp for before, after in itertools.pairwise(told))
+    # what the first half minute is wrong by stays, and what half a minute adds to it
+    assert all(abs(one.timestamp - n / 10) <= 31 for n, one in enumerate(told))
+    assert 3 < sum(one.discontinuity for one in told) < 12
+
+
+def test_a_clock_that_stood_still_is_put_right() -> None:
+    timeline, told = Timeline(), []
+    for n in range(1000):
+        now = n / 10 + (5 if n >= 400 else 0)
+        one = frame(n, n / 10)
+        timeline.place(one, now)
+        told.append(one)
+    assert told[-1].timestamp == pytest.approx(999 / 10 + 5)
+    assert sum(one.discontinuity for one in told) == 1
+
+
+def test_segments_that_come_all_at_once_are_no_drift() -> None:
+    timeline, told = Timeline(), []
+    for n in range(3000):
+        one = frame(n, n / 25)
+        timeline.place(one, 6 * (n // 150) + (0.5 if n % 300 < 150 else 0))
+        told.append(one)
+    assert not any(one.discontinuity for one in told)
+
+
 def test_other_sizes_and_silence_are_marked() -> None:
     timeline = Timeline()
     told = [frame(0, 0.0), frame(1, 0.1), frame(2, 0.2, side=16), frame(3, 0.3, side=16), frame(4, 0.4, side=16)]
