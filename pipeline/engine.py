@@ -168,11 +168,15 @@ class Pipeline:
         self.wait()
 
     def _close_opened(self) -> None:
-        for supervisor in self._opened:  # all at once, as each waits a moment for its reader
-            if isinstance(supervisor, Supervisor):
-                supervisor.end()
+        supervisors = [part for part in self._opened if isinstance(part, Supervisor)]
         for part in reversed(self._opened):
-            part.close()
+            if not isinstance(part, Supervisor):
+                part.close()
+        for supervisor in supervisors:  # all are told before any is waited for
+            supervisor.end()
+        deadline = time.monotonic() + _READER_GRACE
+        for supervisor in supervisors:
+            supervisor.close(max(0.0, deadline - time.monotonic()))
 
     def _open(self) -> None:
         supervisors = [Supervisor(source) for source in self._sources]

@@ -166,14 +166,18 @@ class Supervisor:
         with self._changed:
             self._end()
 
-    def close(self) -> bool:
-        """Give no more frames and let go of everything. Tells whether no reader had to be left behind."""
+    def close(self, wait: float | None = None) -> bool:
+        """Give no more frames and let go of everything, within `wait` seconds (one, if not told otherwise).
+
+        Returns:
+            Whether no reader is left behind.
+        """
         with self._changed:
             self._end()
             if self._file is not None:
                 self._file.close()
                 return True
-            deadline = time.monotonic() + _GRACE
+            deadline = time.monotonic() + (_GRACE if wait is None else wait)
             while self._readers and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
             return not self._readers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from urllib.parse import quote, unquote
 import cv2
 import numpy as np
 import pytest
+from cameras import RtspCamera, need_rtsp
 from clips import scenes, without_threads, write_clip
 
 from pipeline.address import kind, redacted
@@ -233,46 +233,36 @@ def test_a_stream_that_falls_silent(camera: str) -> None:
 
 # --- RTSP ---------------------------------------------------------------------------------------------------
 
-SYSTEM_PYTHON = "/usr/bin/python3"
-
 
 @pytest.fixture(scope="module")
-def rtsp() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def rtsp() -> Iterator[str]:
     """host:port of a real RTSP server, user admin, password s3cret."""
-    needs = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer, Gst; "
-    needs += "Gst.init(None); assert Gst.ElementFactory.find('x264enc')"
-    found = Path(SYSTEM_PYTHON).exists()
-    if not found or subprocess.run([SYSTEM_PYTHON, "-c", needs], capture_output=True, check=False).returncode:
-        pytest.skip("no RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-ugly")
-    command = [SYSTEM_PYTHON, str(Path(__file__).with_name("rtsp_server.py")), "admin", "s3cret"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port = server.stdout.readline().strip()
-        yield f"127.0.0.1:{port}", server
-        server.kill()
+    need_rtsp()
+    with RtspCamera() as server:
+        yield f"127.0.0.1:{server.port}"
 
 
-def test_rtsp(rtsp: tuple[str, object]) -> None:
-    source = NetworkStream(uri=f"rtsp://admin:s3cret@{rtsp[0]}/live", max_frames=25)
+def test_rtsp(rtsp: str) -> None:
+    source = NetworkStream(uri=f"rtsp://admin:s3cret@{rtsp}/live", max_frames=25)
     info = source.open()
     frames = list(source)
     source.close()
     assert (info.width, info.height, info.fps, info.live) == (320, 240, 25, True)
-    assert (info.uri, info.id) == (f"rtsp://{rtsp[0]}/live", rtsp[0].replace(":", "-"))
+    assert (info.uri, info.id) == (f"rtsp://{rtsp}/live", rtsp.replace(":", "-"))
     assert [frame.timestamp for frame in frames] == pytest.approx([index / 25 for index in range(25)], abs=0.01)
     assert all(frame.image.max() == 255 for frame in frames)  # the ball
     assert any((frame.image != frames[0].image).any() for frame in frames[1:])
 
 
-def test_rtsp_that_ends(rtsp: tuple[str, object]) -> None:
-    with open_source(f"rtsp://admin:s3cret@{rtsp[0]}/short", transport="udp", read_timeout=2) as source:
+def test_rtsp_that_ends(rtsp: str) -> None:
+    with open_source(f"rtsp://admin:s3cret@{rtsp}/short", transport="udp", read_timeout=2) as source:
         assert 45 <= len(list(source)) <= 50
 
 
-def test_rtsp_refusals(rtsp: tuple[str, object]) -> None:
-    assert "user or password" in failure(f"rtsp://admin:s3cret1@{rtsp[0]}/live")
-    assert "user or password" in failure(f"rtsp://{rtsp[0]}/live")
-    assert "is not found" in failure(f"rtsp://admin:s3cret@{rtsp[0]}/nothing")
+def test_rtsp_refusals(rtsp: str) -> None:
+    assert "user or password" in failure(f"rtsp://admin:s3cret1@{rtsp}/live")
+    assert "user or password" in failure(f"rtsp://{rtsp}/live")
+    assert "is not found" in failure(f"rtsp://admin:s3cret@{rtsp}/nothing")
 
 
 def test_addresses_are_streams_and_paths_are_not() -> None:
