@@ -197,7 +197,7 @@ class Pipeline:
                         raise
                     logger.warning("%s; the other sources go on", redacted(str(error)))
                     continue
-                logger.warning("%s; it is tried again while the others go on", redacted(str(error)))
+                logger.warning("%s; it is tried again", redacted(str(error)))
                 infos = self._expected
             info = replace(info, id=unique(info.id, self._supervisors))
             infos.append(info)

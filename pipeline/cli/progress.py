@@ -110,13 +110,13 @@ def _figures(pipeline: Pipeline, tally: Tally) -> dict[str, Any]:
 
 
 def _away(sources: list[SourceSnapshot]) -> str:
-    """The sources that give no frames, in words: "gate stalled, away for 3 s"."""
-    told, here = [], ("live", "reading", "ended")
-    for source in sources:
-        away = list(itertools.takewhile(lambda change: change.state not in here, reversed(source.changes)))
-        if away:
-            told.append(f"{source.id} {source.state}, away for {max(0.0, time.time() - away[-1].at):.0f} s")
-    return "; ".join(told)
+    """The sources that give no frames, in few words: "gate stalled 3 s", or "2 backing off, 1 stalled"."""
+    here = ("live", "reading", "ended")
+    away = [source for source in sources if source.state not in here]
+    if len(away) != 1:
+        return ", ".join(f"{count} {state}" for state, count in Counter(source.state for source in away).items())
+    gone = list(itertools.takewhile(lambda change: change.state not in here, reversed(away[0].changes)))
+    return f"{away[0].id} {away[0].state} {max(0.0, time.time() - gone[-1].at):.0f} s"
 
 
 def _expected(pipeline: Pipeline) -> int | None:

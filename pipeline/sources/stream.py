@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from pipeline.address import host_id, kind, redacted, scheme
 from pipeline.decode import Decoder, NoVideo, Picture
 from pipeline.decoded_source import DecodedSource
-from pipeline.errors import AccessDenied, FramechainError
+from pipeline.errors import AccessDenied, FramechainError, UsageError
 from pipeline.hardware import decode_stream
 from pipeline.live_source import LiveSource
 from pipeline.source import SourceInfo
@@ -59,11 +59,14 @@ class NetworkStream(DecodedSource, LiveSource):
 
         Raises:
             FramechainError: refused, not found, wrong password, no answer in time, no video in it.
-            UsageError: hardware is asked for that is not here, or does not decode it.
+            UsageError: it is no address, or hardware is asked for that is not here, or does not decode it.
         """
         from av import FFmpegError
 
-        self.id = self.id or host_id(self.uri)
+        try:
+            self.id = self.id or host_id(self.uri)
+        except ValueError as error:
+            raise UsageError(f"'{redacted(self.uri)}' is no address ({error}); check host and port") from None
         self._start = time.monotonic()
         try:
             make = partial(Decoder, abandoned=self._abandoned.is_set)

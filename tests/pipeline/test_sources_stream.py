@@ -213,6 +213,12 @@ def test_nobody_there() -> None:
     assert "cannot be reached" in failure("rtsp://admin:s3cret@camera.invalid/live")
 
 
+def test_what_is_no_address() -> None:
+    with pytest.raises(UsageError, match=r"^'rtsp://\[::1/live' is no address") as caught:
+        open_source("rtsp://admin:s3cret@[::1/live")
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
 def test_a_server_that_never_answers(scheme: str) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:

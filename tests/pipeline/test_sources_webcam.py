@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from clips import without_threads, write_clip
 
+from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
 from pipeline.source import open_source
 from pipeline.sources.webcam import Webcam
@@ -47,3 +48,19 @@ def test_a_camera_that_is_unplugged(tmp_path: Path) -> None:
     times = [frame.timestamp for frame in frames]
     assert times == sorted(times)
     assert abs(frames[-1].captured_at - time.time()) < 10
+
+
+def test_a_camera_whose_cable_is_loose(tmp_path: Path) -> None:
+    """Each connection gives four frames and breaks off."""
+    path = write_clip(tmp_path / "camera.avi", "mjpeg", frames=5)
+
+    class Loose(Webcam):
+        def _connect(self) -> Any:
+            return cv2.VideoCapture(str(path))
+
+    snapshot = Pipeline([Loose(uri="2", max_frames=10, every=2)], queue=50).run()
+    source = snapshot.sources[0]
+    assert source.id == "webcam2"
+    assert source.connections >= 4
+    assert source.captured == source.finished + sum(source.dropped.values())
+    assert source.finished + sum(count for reason, count in source.dropped.items() if reason != "every") >= 10
