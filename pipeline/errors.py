@@ -47,6 +47,10 @@ class AccessDenied(FramechainError):
     """Whoever was asked wants another user or password. Asking often may lock the account."""
 
 
+class NotThere(FramechainError):
+    """A server answers and has nothing under the path that it was asked for."""
+
+
 class StageError(FramechainError):
     """A stage or sink failed on a frame.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline.address import host_id, redacted
-from pipeline.errors import AccessDenied, FramechainError, UsageError
+from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
 from pipeline.frame import Frame
 from pipeline.metrics import Change, State
 from pipeline.source import Source, SourceInfo
@@ -137,7 +137,7 @@ class Supervisor:
 
     def await_return(self, error: FramechainError) -> SourceInfo | None:
         """It could not be opened: what is known of one that `run` tries further; None for one that it does not."""
-        if not (self._source.live and self._patience.reconnect) or isinstance(error, UsageError):
+        if not (self._source.live and self._patience.reconnect) or isinstance(error, (UsageError, NotThere)):
             return None
         with self._changed:
             self._back_off(error)

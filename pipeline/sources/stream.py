@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from pipeline.address import host_id, kind, redacted, scheme
 from pipeline.decode import Decoder, NoVideo, Picture
 from pipeline.decoded_source import DecodedSource
-from pipeline.errors import AccessDenied, FramechainError, UsageError
+from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
 from pipeline.hardware import decode_stream
 from pipeline.live_source import LiveSource
 from pipeline.source import SourceInfo
@@ -132,7 +132,7 @@ class NetworkStream(DecodedSource, LiveSource):
                     "write them before the host, like user:password@10.0.0.5, special characters in them as %XX"
                 )
             case reason.HTTPNotFoundError():
-                return self._described("is not found on that server; check the path")
+                return NotThere(f"'{redacted(self.uri)}' is not found on that server; check the path")
             case reason.HTTPError() | reason.HTTPClientError():
                 return self._described(f"is refused by the server ({error.strerror}); check the address")
             case reason.ExitError() | reason.TimeoutError():

@@ -136,15 +136,13 @@ def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> No
         site.start()
         sound = [name for name in site.cameras if name not in ("dead", "nameless", "denied")]
         until(lambda: all(len(site.seen[name]) > 2 for name in sound), "all sound cameras give frames")
-        calm = time.monotonic()
-        time.sleep(2)  # the time over which rates are compared
 
         # packets are lost first: its camera is the one that is killed
         relay.loss = 0.1
         until(lambda: relay.lost > 20 and site.source("lossy").dropped.get("corrupt", 0) > 0, "packets are lost")
         relay.loss = 0.0
 
-        storm = time.monotonic()
+        storm, shown = time.monotonic(), -steady.sent
         killed.kill()
         frozen.freeze()
         garbage.garbage = 5
@@ -154,7 +152,7 @@ def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> No
         until(lambda: site.source("frozen").state in ("backing off", "connecting"), "the frozen one is missed")
         until(lambda: site.seen["size"][-1].size == (96, 80), "the other size")
         until(lambda: any(seen.discontinuity and seen.at > storm for seen in site.seen["clock"]), "the jump")
-        over = time.monotonic()
+        over, shown = time.monotonic(), shown + steady.sent
 
         back = time.monotonic()
         frozen.thaw()
@@ -193,19 +191,14 @@ def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> No
         assert not any(one.discontinuity for one in site.seen[name])
         for one in site.seen[name]:
             assert one.grey == pytest.approx(20 + one.index % 200, abs=2)
-    assert rate(site.seen["steady"], storm, over) == pytest.approx(rate(site.seen["steady"], calm, calm + 2), rel=0.1)
+    during = sum(storm <= one.at <= over for one in site.seen["steady"])
+    assert during >= 0.8 * shown, "nor do the others hold them up"
     for name in ("killed", "frozen"):
         assert any(one.discontinuity for one in site.seen[name])
     assert "s3cret" not in caplog.text + json.dumps(snapshot.to_dict())
     told = {source.id: " ".join(change.why for change in source.changes) for source in snapshot.sources}
     assert "user or password" in told["denied"]
     assert "cannot be reached" in told["nameless"]
-
-
-def rate(seen: list[Seen], start: float, end: float) -> float:
-    """Frames a second between two moments, by the frames' own spacing."""
-    times = [one.at for one in seen if start <= one.at <= end]
-    return (len(times) - 1) / (times[-1] - times[0])
 
 
 def test_a_camera_that_comes_back_in_a_run_by_command(tmp_path: Path) -> None:
@@ -249,6 +242,13 @@ def test_a_wrong_password_or_name_ends_a_run_at_once(tmp_path: Path) -> None:
         assert "wants another user or password" in told
         assert camera.asked <= 2
     assert "s3cret" not in told
+    with HttpCamera() as camera:  # with --keep-going the run goes on without it, and ends
+        nothing = f"http://admin:s3cret@127.0.0.1:{camera.port}/nothing"
+        (tmp_path / "bare.yaml").write_text("sinks: [jsonl: {path: out.jsonl}]\n")
+        done = framechain("run", nothing, "test:,frames=5", "--config", "bare.yaml", "--keep-going", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "is not found on that server" in done.stderr
+    assert "s3cret" not in done.stderr
     told = complaint(framechain("run", "rtsp://admin:s3cret@camera.invalid/live", cwd=tmp_path), 1)
     assert "cannot be reached" in told
     assert "s3cret" not in told

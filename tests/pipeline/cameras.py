@@ -129,8 +129,9 @@ class _Answer(BaseHTTPRequestHandler):
             self.send_header("WWW-Authenticate", 'Basic realm="camera"')
             self.end_headers()
             return
+        answers = {"/mjpeg": self._pictures, "/ts": self._transport_stream}
         with suppress(OSError):
-            self._transport_stream() if self.path == "/ts" else self._pictures()
+            answers.get(self.path, lambda: self.send_error(404))()
 
     def _pictures(self) -> None:
         self.send_response(200)
