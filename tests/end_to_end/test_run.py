@@ -46,8 +46,11 @@ def test_the_main_job_reaches_the_accuracy_it_promises(data: Path, street: Path,
     report = json.loads((tmp_path / "report.json").read_text())
     metrics = report["metrics"]
     assert metrics["frames"] == 795
-    assert metrics["sources"][0] | {"age": 0} == {
-        **{"id": "vtest", "captured": 795, "finished": 795, "in_flight": 0, "dropped": {}, "age": 0}
+    source = metrics["sources"][0]
+    assert [change["state"] for change in source.pop("changes")] == ["connecting", "reading", "ended"]
+    assert source | {"age": 0} == {
+        **{"id": "vtest", "captured": 795, "finished": 795, "in_flight": 0, "dropped": {}, "age": 0},
+        **{"state": "ended", "connections": 1},
     }
     assert 0 < metrics["efficiency"] <= 1
     assert [stage["name"] for stage in metrics["stages"]][:4] == ["decode", "detect", "embed", "track"]
