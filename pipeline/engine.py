@@ -208,6 +208,8 @@ class Pipeline:
         for stage in self._stages:
             self._opened.append(stage)
             stage.open()
+            for size in sorted({(info.width, info.height) for info in self.infos}):
+                stage.expect(*size)
 
     def _wire(self) -> tuple[list[threading.Thread], list[threading.Thread]]:
         """Connect all parts by queues, from the readers to the sinks; gives the readers' and the others' threads."""

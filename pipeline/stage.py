@@ -67,6 +67,12 @@ class Stage(Component, ABC):
     def open(self) -> None:
         """Load models. Called once before the first frame; `process` calls it itself where nobody did."""
 
+    def expect(self, width: int, height: int) -> None:
+        """Frames of that size will come: what is compiled or read for the first of them can be done now.
+
+        The engine calls it once a source, before the first frame; whoever calls `process` by himself need not.
+        """
+
     @abstractmethod
     def process(self, frames: Sequence[Frame]) -> None:
         """Annotate the frames in place.

@@ -164,7 +164,8 @@ def _measure_alone(chain: Chain) -> tuple[SourceInfo, int, dict[str, Part]]:
         source.close()
     if not frames:
         raise UsageError(f"{info.uri} gives no frames to measure with; name another source")
-    parts = {"decode": _part(len(frames), meter.usage)}
+    decoding = meter.usage if info.live or info.uri == "-" else _decoding(source, len(frames))
+    parts = {"decode": _part(len(frames), decoding)}
     for stage in chain.stages:
         parts[unique(stage.name, parts)] = _part(len(frames), _run_stage(stage, frames))
     for sink in chain.sinks:
@@ -183,6 +184,18 @@ def _decode(source: Source) -> list[Frame]:
         frames.append(frame)
         room -= frame.image.nbytes
     return frames
+
+
+def _decoding(source: Source, count: int) -> Usage:
+    """Of so many frames that nobody keeps: memory that is touched for the first time may take longer than a frame."""
+    source.open()
+    try:
+        with UsageMeter() as meter:
+            for _ in range(count):
+                source.read()
+    finally:
+        source.close()
+    return meter.usage
 
 
 def _run_stage(stage: Stage, frames: list[Frame]) -> Usage:

@@ -107,6 +107,10 @@ class Detect(Stage):
         """Names of the classes by number, once it is open; empty where the network names none."""
         return self._detector.names if self._detector else ()
 
+    def expect(self, width: int, height: int) -> None:
+        """Compute an empty frame: some runtimes compile the network for each size, 0.4 s on two cores."""
+        self.detector([np.zeros((height, width, 3), np.uint8)])
+
     def process(self, frames: Sequence[Frame]) -> None:
         """Set `detections` of every frame: of its `region` where it has one, none where it is skipped."""
         detector = self.detector

@@ -58,6 +58,19 @@ def test_a_stage_is_opened_and_closed_once_and_forgets_each_source() -> None:
     assert (stage._opened, stage._closed, sorted(stage._forgotten)) == (1, 1, ["a", "b"])
 
 
+def test_a_stage_is_told_the_sizes_that_come_before_it_is_given_a_frame() -> None:
+    told: list[tuple[int, int] | str] = []
+
+    class Watched(Call):
+        def expect(self, width: int, height: int) -> None:
+            told.append((width, height))
+
+    stage = Watched(function=lambda frame: told.append(f"{frame.source} {frame.index}"))
+    Pipeline(["test:64x48,frames=1", "test:64x48,frames=1", "test:80x64,frames=1"], [stage]).run()
+    assert told[:2] == [(64, 48), (80, 64)]
+    assert sorted(told[2:]) == ["test 0", "test-2 0", "test-3 0"]
+
+
 def test_equal_ids_are_made_unique() -> None:
     sink = Keep()
     pipeline = Pipeline([Memory(uri="cam"), Memory(uri="cam")], sinks=[sink])
