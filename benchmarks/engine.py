@@ -1,9 +1,10 @@
-"""What the engine costs: no-op stages chained, microseconds per frame and stage.
+"""What the engine and its metrics cost: no-op stages chained, microseconds per frame and stage.
 
     python -m benchmarks.engine [--frames 5000] [--json]
 
 The same frames go through chains of 1, 2, 4 and 8 stages that do nothing; the slope of time over length is the cost
-of one more stage. A plain loop that calls the same stages is timed beside it in the same run.
+of one more stage. A plain loop that calls the same stages is timed beside it in the same run, and so is what metrics
+do for a frame and stage; they cannot be turned off, and are part of the engine's figure.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from pydantic import PrivateAttr
 
 from pipeline import Frame, Pipeline, Source, SourceInfo, Stage
+from pipeline.metrics import StageMetrics
 
 LENGTHS = (1, 2, 4, 8)
 IMAGE = np.zeros((64, 64, 3), np.uint8)
@@ -71,14 +73,26 @@ def loop_seconds(length: int, count: int) -> float:
     return time.perf_counter() - start
 
 
+def metrics_seconds(count: int) -> float:
+    """Seconds that a stage's metrics take for `count` frames, as a worker calls them."""
+    metrics = StageMetrics("noop", "stage", 1)
+    start = time.perf_counter()
+    for _ in range(count):
+        metrics.waited([time.perf_counter() - start], 0)
+        with metrics.timing(1):
+            pass
+    return time.perf_counter() - start
+
+
 def measure(count: int, rounds: int) -> dict[str, float]:
     """Median microseconds per frame and stage, engine and loop taking turns."""
-    slopes: dict[str, list[float]] = {"engine": [], "loop": []}
+    slopes: dict[str, list[float]] = {"engine": [], "loop": [], "metrics": []}
     for _ in range(rounds):
         for name, seconds in (("engine", engine_seconds), ("loop", loop_seconds)):
             times = [seconds(length, count) for length in LENGTHS]
             slope, _ = np.polyfit(LENGTHS, times, 1)
             slopes[name].append(1e6 * float(slope) / count)
+        slopes["metrics"].append(1e6 * metrics_seconds(count) / count)
     return {name: round(statistics.median(values), 1) for name, values in slopes.items()}
 
 
@@ -93,7 +107,10 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result))
     else:
-        print(f"engine: {result['engine']} µs per frame and stage (a plain loop: {result['loop']} µs)")
+        print(
+            f"engine: {result['engine']} µs per frame and stage, {result['metrics']} of them metrics "
+            f"(a plain loop: {result['loop']} µs)"
+        )
 
 
 if __name__ == "__main__":
