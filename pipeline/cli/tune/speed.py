@@ -65,7 +65,7 @@ def tune_speed(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress")] = False,
     debug: Debug = False,
 ) -> None:
-    """Search workers, image size and work left out for the fastest chain that loses no more than is allowed."""
+    """Search workers, batch, image size and work left out for the fastest chain that loses no more than is allowed."""
     source, _, folder = video.rpartition("=") if "=" in video else (video, "", "")
     check_reports({"--out": out, "--json": as_json}, [source, *(files_of([video]) if folder else ())])
     try:
