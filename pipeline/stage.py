@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 from typing_extensions import Self
@@ -83,6 +83,22 @@ class Stage(Component, ABC):
 
     def forget(self, source: str) -> None:
         """A source ended: drop what is remembered of it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered of all sources, as new dictionaries and lists of plain values and NumPy arrays.
+
+        Called between two frames, by the thread that calls `process`. A stage that is `stateless` has none.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned, perhaps in another process. Called once the stage is open.
+
+        Tuples may have become lists. Whatever is raised means that the state is not one of this stage.
+        """
+
+    def skip_ids(self, source: str, count: int) -> None:
+        """The state that was loaded is older than what became of it: never give the next `count` ids of this source."""
 
     def close(self) -> None:
         """Release models and memory. The stage may be opened again."""

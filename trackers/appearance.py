@@ -155,9 +155,21 @@ class Galleries(Looks):
         return {**super().state_dict(), "pool": self._pool.copy(), "free": self._free.copy()}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take over what `state_dict` returned."""
+        """Take over what `state_dict` returned.
+
+        Raises:
+            ValueError: it is not of such galleries.
+        """
         super().load_state_dict(state)
-        self._pool, self._free = np.array(state["pool"]), np.array(state["free"])
+        pool, free = np.array(state["pool"]), np.array(state["free"])
+        used = np.concatenate((self.slot[self.slot >= 0], free))
+        sound = pool.dtype == np.float32 and pool.ndim == 3 and pool.shape[1] == self._pool.shape[1]
+        sound = sound and free.dtype == np.int64 and len(np.unique(used)) == len(used) == len(pool)
+        if not sound or np.any((used < 0) | (used >= len(pool))) or np.any((self.slot < 0) & (self.count > 0)):
+            raise ValueError("the vectors of a saved state are not where its galleries say")
+        if np.any(self.count < 0):
+            raise ValueError("a gallery of a saved state holds less than nothing")
+        self._pool, self._free = pool, free
 
 
 class Averages(Looks):

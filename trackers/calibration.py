@@ -73,8 +73,15 @@ class ScoreCalibration:
         return {"real": self._real.copy(), "all": self._all.copy(), "table": self._table.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
-        self._real, self._all, self._table = (np.array(state[name]) for name in ("real", "all", "table"))
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: it is not of so many streams.
+        """
+        parts = [np.array(state[name]) for name in ("real", "all", "table")]
+        if any(part.shape != self._table.shape or part.dtype != self._table.dtype for part in parts):
+            raise ValueError("the calibration of a saved state is not of these streams")
+        self._real, self._all, self._table = parts
 
 
 def _rising(real: Floats, every: Floats) -> Floats:

@@ -66,6 +66,18 @@ class Columns:
         return {name: getattr(self, name).copy() for name in self.columns}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take over the columns that `state_dict` returned."""
-        for name in self.columns:
-            setattr(self, name, np.array(state[name]))
+        """Take over the columns that `state_dict` returned.
+
+        Raises:
+            ValueError: they are not of this kind of table; compiled code would trust them.
+        """
+        loaded = {name: np.array(state[name]) for name in self.columns}
+        rows = {column.shape[:1] for column in loaded.values()}
+        for name, column in loaded.items():
+            own = getattr(self, name)
+            # what is empty does not tell how long the vectors of others are
+            fits = [size in (0, there) for size, there in zip(own.shape[1:], column.shape[1:], strict=False)]
+            if column.dtype != own.dtype or column.ndim != own.ndim or len(rows) > 1 or not all(fits):
+                raise ValueError(f"'{name}' of a saved state is not what {type(self).__name__} keeps")
+        for name, column in loaded.items():
+            setattr(self, name, column)

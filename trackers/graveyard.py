@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,6 +67,16 @@ class Graveyard(Columns):
             self.vectors = np.zeros((0, *vectors.shape[1:]), np.float32)
         columns = (r.stream, r.id, r.born, r.seen, last, r.class_id)
         self.append(*(column[rows] for column in columns), count, vectors)
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `state_dict` returned.
+
+        Raises:
+            ValueError: it is not of such a table.
+        """
+        super().load_state_dict(state)
+        if np.any((self.count < 1) | (self.count > self.vectors.shape[1])):
+            raise ValueError("a saved state remembers looks that it does not have")
 
     def expire(self, when: Moment, seconds: float) -> None:
         """Forget who was seen last so long ago, and of each stream all but the last of `MOST`."""

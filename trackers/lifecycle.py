@@ -380,16 +380,28 @@ class KalmanTracker(Tracker):
         """Go on from what `state_dict` returned, bit for bit.
 
         Raises:
-            ValueError: it was saved by another kind of tracker.
+            ValueError: it was saved by another kind of tracker, or is not whole.
         """
         super().load_state_dict(state)
-        self._begin(len(state["frames"]))
-        self._last_id, self._frames = np.array(state["last_id"]), np.array(state["frames"])
+        last_id, frames = np.array(state["last_id"]), np.array(state["frames"])
+        if not last_id.dtype == frames.dtype == np.int64 or last_id.shape != frames.shape or frames.ndim != 1:
+            raise ValueError("a saved state does not say how many ids it gave")
+        self._begin(len(frames))
+        self._last_id, self._frames = last_id, frames
         self._reviser.load_state_dict(state["revisions"])
         for camera, saved in zip(self._cameras, state["cameras"], strict=True):
             camera.load_state_dict(saved)
         for name, table in self._tables.items():
             table.load_state_dict(state[name])
+            if len(table) != len(self._records):
+                raise ValueError(f"'{name}' of a saved state is not about its tracks")
+        streams = self._records.stream
+        if np.any((streams < 0) | (streams >= len(frames))):
+            raise ValueError("a saved state has tracks of a stream that it does not know")
+
+    def skip_ids(self, count: int, stream: int = 0) -> None:
+        """Never give the next `count` ids: they may have been given by a process that was killed after it saved."""
+        self._last_id[stream] += count
 
 
 def _paired(one: tuple[Indices, Indices], other: tuple[Indices, Indices]) -> tuple[Indices, Indices]:

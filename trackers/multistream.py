@@ -164,13 +164,22 @@ class MultiStreamTracker:
         """Go on from what `state_dict` returned, bit for bit.
 
         Raises:
-            ValueError: it was saved by another kind of tracker.
+            ValueError: it was saved by another kind of tracker, or is not whole.
         """
         self._core.load_state_dict(state["tracks"])
         self.cameras = {
             name: Camera(stream, now, Counter(ignored), clipped)
             for name, stream, now, ignored, clipped in state["cameras"]
         }
+        numbers = [camera.stream for camera in self.cameras.values()]
+        if not all(isinstance(n, int) and 0 <= n < len(self._core._frames) for n in numbers) or len(set(numbers)) < len(
+            numbers
+        ):
+            raise ValueError("a saved state mixes up its cameras")
+
+    def skip_ids(self, name: Hashable, count: int) -> None:
+        """Never give the next `count` ids of a camera: they may have been given after its state was saved."""
+        self._core.skip_ids(count, self.cameras[name].stream)
 
 
 class SeparateTrackers:
@@ -211,6 +220,26 @@ class SeparateTrackers:
     def reset(self) -> None:
         """Forget all cameras."""
         self.cameras.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What each tracker remembers."""
+        return {"cameras": [(name, tracker.state_dict()) for name, tracker in self.cameras.items()]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: it was saved by another kind of tracker.
+        """
+        self.cameras.clear()
+        for name, saved in state["cameras"]:
+            self.cameras[name] = self._make()
+            self.cameras[name].load_state_dict(saved)
+
+    def skip_ids(self, name: Hashable, count: int) -> None:
+        """Never give the next `count` ids of a camera; of a tracker that cannot, ids may be given twice."""
+        if (skip := getattr(self.cameras[name], "skip_ids", None)) is not None:
+            skip(count)
 
 
 def follow(tracker: str = DEFAULT, **options: Any) -> MultiStreamTracker | SeparateTrackers:

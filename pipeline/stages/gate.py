@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -70,6 +70,28 @@ class Gate(Stage):
     def forget(self, source: str) -> None:
         """Drop what is known of a source that ended."""
         self._sources.pop(source, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How all sources looked when they were looked at."""
+        return {
+            source: {
+                "seen": None if one.seen is None else one.seen.copy(),
+                "whole_at": one.whole_at,
+                "count": one.count,
+            }
+            for source, one in self._sources.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Compare with that again."""
+        self._sources = {
+            source: _Watched(
+                None if one["seen"] is None else np.array(one["seen"], np.uint8, ndmin=2),
+                float(one["whole_at"]),
+                int(one["count"]),
+            )
+            for source, one in state.items()
+        }
 
     def close(self) -> None:
         """Drop what is known of all sources."""

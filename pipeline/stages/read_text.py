@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,22 @@ class _Carrier:
     def settled(self) -> bool:
         return self.agreed is not None and sum(r.text == self.agreed.text for r in self.readings) >= AGREED
 
+    def plain(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """The inverse of `plain`."""
+        quality, agreed = plain["quality"], plain["agreed"]
+        return cls(
+            float(plain["seen"]),
+            None if quality is None else Quality(float(quality["area"]), float(quality["sharpness"])),
+            [_reading(one) for one in plain["readings"]],
+            None if agreed is None else _reading(agreed),
+            _box(plain["place"]),
+        )
+
 
 @dataclass(slots=True)
 class _Memory:
@@ -73,6 +89,23 @@ class _Memory:
     carriers: dict[int, _Carrier] = field(default_factory=dict)
     read_at: float = -math.inf
     texts: tuple[Text, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        return {
+            "carriers": [[track_id, carrier.plain()] for track_id, carrier in self.carriers.items()],
+            "read_at": self.read_at,
+            "texts": [asdict(text) for text in self.texts],
+        }
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """The inverse of `plain`."""
+        return cls(
+            {int(track_id): _Carrier.of(carrier) for track_id, carrier in plain["carriers"]},
+            float(plain["read_at"]),
+            tuple(Text(str(one["text"]), float(one["confidence"]), _box(one["xyxy"])) for one in plain["texts"]),
+        )
 
 
 class ReadText(Stage):
@@ -187,6 +220,14 @@ class ReadText(Stage):
     def forget(self, source: str) -> None:
         """Drop the readings of a source's tracks."""
         self._sources.pop(source, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All readings, of all sources."""
+        return {source: memory.plain() for source, memory in self._sources.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with them."""
+        self._sources = {source: _Memory.of(plain) for source, plain in state.items()}
 
     def close(self) -> None:
         """Release the models and all readings."""
@@ -329,6 +370,15 @@ class _Crop:
     box: Box
     origin: tuple[int, int]
     locate: bool
+
+
+def _reading(plain: Mapping[str, Any]) -> Reading:
+    return Reading(str(plain["text"]), tuple(float(one) for one in plain["confidences"]))
+
+
+def _box(edges: Sequence[Any]) -> Box:
+    x1, y1, x2, y2 = map(float, edges)
+    return x1, y1, x2, y2
 
 
 def _is_plate(class_name: str) -> bool:

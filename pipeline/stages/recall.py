@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,36 @@ class Recall(Stage):
     def forget(self, source: str) -> None:
         """Drop what was seen by a source that ended."""
         self._seen.pop(source, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What all sources showed last."""
+        return {
+            source: {
+                "xyxy": found.xyxy.copy(),
+                "confidence": found.confidence.copy(),
+                "class_id": found.class_id.copy(),
+                "features": None if found.features is None else np.array(found.features),
+                "names": list(found.names),
+            }
+            for source, found in self._seen.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Complete frames with that again.
+
+        Raises:
+            ValueError: these are no detections.
+        """
+        self._seen = {
+            source: Detections(
+                np.array(one["xyxy"], np.float32),
+                np.array(one["confidence"], np.float32),
+                np.array(one["class_id"], np.int64),
+                None if one["features"] is None else np.array(one["features"], np.float32),
+                tuple(map(str, one["names"])),
+            )
+            for source, one in state.items()
+        }
 
     def close(self) -> None:
         """Drop what all sources saw."""

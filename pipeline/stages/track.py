@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -70,6 +70,23 @@ class Track(Stage):
         """Drop the tracks of a source that ended."""
         if source in self._tracker.cameras:
             self._tracker.forget(source)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The tracks, ids and looks of all sources."""
+        return self._tracker.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with them.
+
+        Raises:
+            ValueError: they are another tracker's.
+        """
+        self._tracker.load_state_dict(state)
+
+    def skip_ids(self, source: str, count: int) -> None:
+        """Leave out some ids, which may have been given."""
+        if source in self._tracker.cameras:
+            self._tracker.skip_ids(source, count)
 
     def close(self) -> None:
         """Drop the tracks of all sources."""
