@@ -1,0 +1,478 @@
+"""Checkpoints: what a run remembers, saved while it goes on, so that a later run goes on from there.
+
+A mark travels through the chain in line with the frames. Every stage adds its state when the mark passes, and so does
+every sink once it has put down all that came before; what the mark holds in the end is the run between two frames,
+though nothing ever stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.address import local_path, redacted
+from pipeline.checkpoint_file import NAME, load, refused, save
+from pipeline.errors import FramechainError, UsageError
+from pipeline.frame import Frame
+from pipeline.sink import Sink
+from pipeline.source import SourceInfo
+from pipeline.stage import Stage
+
+logger = logging.getLogger("framechain")
+
+# How a chain is run, not what it finds: these may be others when it goes on.
+_INDIFFERENT = frozenset({"batch", "workers", "device", "precision", "runtime", "threads"})
+
+# A process that was killed may have given ids and indices after it saved. So many a second are left out: the densest
+# scene of MOT20 has 17 new ids a second, and hardly a camera gives more frames.
+_IDS_A_SECOND = 50.0
+_FRAMES_A_SECOND = 120.0
+
+
+class Counted(Protocol):
+    """A reader's own count."""
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Frames that it could not give, by reason."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a source was followed.
+
+    Attributes:
+        index, timestamp: of the last frame that the chain was given; index -1 if there was none.
+        seen_at: wall clock then, seconds since the epoch.
+        given: frames that the chain was given. finished: those that reached its end.
+        lost: frames that it was given and that did not. unread: frames that the reader could not give.
+        ended: whether there is nothing more of it.
+    """
+
+    index: int = -1
+    timestamp: float = 0.0
+    seen_at: float = 0.0
+    given: int = 0
+    finished: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+    ended: bool = False
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Progress:
+        """What was saved.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is something else.
+        """
+        lost, unread = ({str(k): int(n) for k, n in plain[part].items()} for part in ("lost", "unread"))
+        numbers = int(plain["index"]), float(plain["timestamp"]), float(plain["seen_at"])
+        if not all(map(math.isfinite, numbers)) or numbers[0] < -1:
+            raise ValueError("no frame has such an index or time")
+        counts = int(plain["given"]), int(plain["finished"])
+        return cls(*numbers, *counts, Counter(lost), Counter(unread), bool(plain["ended"]))
+
+    def copy(self) -> Progress:
+        """One of its own."""
+        return Progress.of(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """Where a source is gone on with.
+
+    Attributes:
+        index, timestamp: of the last frame before. given: frames before.
+        lead, later: of one that cannot be read from its beginning again: what is added to its indices and timestamps.
+    """
+
+    index: int
+    timestamp: float
+    given: int
+    lead: int = 0
+    later: float = 0.0
+
+    def shift(self, frame: Frame) -> None:
+        """Number a frame of a camera, and time it, as if the camera had never been away."""
+        frame.index += self.lead
+        frame.timestamp += self.later
+
+
+class Mark:
+    """In line between two frames: collects what the parts of the chain remember there. Any thread may add.
+
+    Args:
+        sources: how far each was taken into the line.
+        clean: whether no frame follows that this run finishes.
+        done: called with the mark once it has passed everything; on a thread that must not wait.
+    """
+
+    def __init__(self, sources: dict[str, Progress], clean: bool, done: Callable[[Mark], None]) -> None:
+        self.sources = sources
+        self.clean = clean
+        self.parts: dict[str, dict[str, Any]] = {}
+        self.failure: Exception | None = None
+        self._done = done
+        self._lock = threading.Lock()
+        self._ends = 1
+
+    def add(self, part: str, state: Callable[[], dict[str, Any]]) -> None:
+        """A part of the chain, by its name in the metrics, tells its state."""
+        try:
+            told = state()
+        except Exception as error:  # a part of somebody else; the run goes on
+            self.failure = error
+            return
+        with self._lock:
+            self.parts[part] = told
+
+    def lost(self, source: str, reason: str, count: int) -> None:
+        """So many frames of a source were left out before it."""
+        with self._lock:
+            progress = self.sources[source]
+            progress.lost[reason] += count
+
+    def expect(self, ends: int) -> None:
+        """It goes on to so many ends of the chain; `passed` is called at each, and here."""
+        self._ends += ends
+        self.passed()
+
+    def passed(self) -> None:
+        """One end of the chain has put down all that came before."""
+        with self._lock:
+            self._ends -= 1
+            complete = self._ends == 0
+        if complete:
+            for progress in self.sources.values():
+                progress.finished = progress.given - sum(progress.lost.values())
+            self._done(self)
+
+
+class Checkpoints:
+    """Saves a run every few seconds and at its end, and tells a later run where to go on.
+
+    Args:
+        folder: made if it is not there. every: seconds between two checkpoints.
+        resume: go on from what is there, if something is. fresh: begin anew whatever is there.
+
+    Attributes:
+        counts: checkpoints "saved", and those that "failed".
+
+    Raises:
+        UsageError: what is there cannot be used, or would be overwritten unasked.
+    """
+
+    def __init__(self, folder: Path, every: float, resume: bool, fresh: bool) -> None:
+        if resume and fresh:
+            raise UsageError("--resume goes on and --fresh begins anew; give one of them")
+        self.counts: Counter[str] = Counter()
+        self._folder = folder.expanduser()
+        self._every = every
+        self._path = self._folder / NAME
+        self._chain: list[list[Any]] = []
+        self._infos: dict[str, SourceInfo] = {}
+        self._readers: dict[str, Counted] = {}
+        self._sources: dict[str, Progress] = {}
+        self._unsaved = False
+        self._due_at = time.monotonic() + every
+        self._passing = False
+        self._finished = self._closing = False
+        self._waiting: Mark | None = None
+        self._some = threading.Condition()
+        self._writer: threading.Thread | None = None
+        self._saved: dict[str, Any] | None = None
+        self._begun_anew = not resume
+        if not fresh:
+            self._saved = load(self._folder)
+            if self._saved is not None and not resume:
+                if not self._saved.get("complete"):
+                    raise UsageError(
+                        f"{self._path} was left by a run that did not come to its end; add --resume to go on with it, "
+                        "or --fresh to begin anew"
+                    )
+                self._saved = None
+
+    @property
+    def _unknown(self) -> float:
+        """Seconds of which nothing is known: from the checkpoint to when the process was killed, at most."""
+        if self._saved is None or self._saved.get("clean"):
+            return 0.0
+        return min(max(0.0, time.time() - float(self._saved["saved_at"])), 2 * self._every + 10)
+
+    @contextmanager
+    def _trusting(self) -> Iterator[None]:
+        """The body takes from what was saved; whatever is wrong with that is said in one line."""
+        try:
+            yield
+        except UsageError:
+            raise
+        except Exception as error:
+            why = str(error) if isinstance(error, ValueError | FramechainError) else type(error).__name__
+            raise refused(self._path, f"it does not fit ({' '.join(why.split())})") from error
+
+    # The beginning of a run.
+
+    def check_chain(self, stages: Sequence[Stage]) -> None:
+        """Take note of the chain, and refuse a checkpoint of another one. Opens nothing.
+
+        Raises:
+            UsageError: names the first difference.
+        """
+        self._chain = [[stage.name, _told(stage)] for stage in stages]
+        if self._saved is None:
+            if not self._begun_anew:
+                logger.info("there is no checkpoint in %s yet; the run begins anew", self._folder)
+            return
+        with self._trusting():
+            before = [(str(name), dict(options)) for name, options in self._saved["chain"]]
+        names, were = [name for name, _ in self._chain], [name for name, _ in before]
+        if names != were:
+            raise refused(self._path, f"its chain is {' → '.join(were) or 'empty'}, not {' → '.join(names) or 'empty'}")
+        for (name, options), (_, then) in zip(self._chain, before, strict=True):
+            for option in sorted({*options, *then}):
+                if options.get(option) != then.get(option):
+                    was, now = (redacted(str(part.get(option))) for part in (then, options))
+                    raise refused(self._path, f"{option} of '{name}' was {was} then and is {now} now")
+
+    def check_sources(self, infos: Sequence[SourceInfo], expected: Sequence[str] = ()) -> None:
+        """Take note of the sources, and refuse a checkpoint of others.
+
+        Args:
+            infos: those that are open. expected: names of those that may come later.
+
+        Raises:
+            UsageError: names the first difference.
+        """
+        self._infos = {info.id: info for info in infos}
+        if self._saved is None:
+            return
+        with self._trusting():
+            before = {str(name): dict(told) for name, told in self._saved["sources"].items()}
+            progress = {name: Progress.of(told["progress"]) for name, told in before.items()}
+        present = {*self._infos, *expected}
+        for name in sorted(present ^ before.keys()):
+            raise refused(self._path, f"it is {'not ' if name in present else ''}about a source '{name}'")
+        for name, info in self._infos.items():
+            for what, value in _identity(info).items():
+                if before[name].get(what) != value:
+                    raise refused(
+                        self._path, f"{what} of '{name}' was {before[name].get(what)} then and is {value} now"
+                    )
+        self._sources = progress
+
+    def restore_sinks(self, sinks: Mapping[str, Sink]) -> None:
+        """Give all sinks, by their names in the metrics, what they remembered; one that is new begins anew.
+
+        Raises:
+            UsageError: a sink cannot go on from it.
+        """
+        for name, sink in sinks.items():
+            with self._trusting():
+                told = None if self._saved is None else self._saved["parts"].get(name)
+                if told is not None:
+                    sink.dropped.update({str(reason): int(count) for reason, count in told["dropped"].items()})
+                    sink.load_state_dict(told["state"])
+
+    def restore_stages(self, stages: Mapping[str, Stage]) -> None:
+        """Give all stages, by their names in the metrics, what they remembered.
+
+        Raises:
+            UsageError: a stage cannot go on from it.
+        """
+        if self._saved is None:
+            return
+        for name, stage in stages.items():
+            with self._trusting():
+                if told := self._saved["parts"].get(name):
+                    stage.load_state_dict(told)
+            for source, progress in self._sources.items():
+                if progress.ended:
+                    stage.forget(source)
+                elif not _repeats(self._infos.get(source)):
+                    stage.skip_ids(source, math.ceil(_IDS_A_SECOND * self._unknown))
+
+    def onward(self, info: SourceInfo) -> Onward | None:
+        """Where a source is gone on with; None at its beginning."""
+        progress = self._sources.get(info.id)
+        if progress is None or progress.index < 0:
+            return None
+        if _repeats(info):
+            logger.info("%s goes on after frame %d (%.1f s)", info.id, progress.index, progress.timestamp)
+            return Onward(progress.index, progress.timestamp, progress.given)
+        rate = max(_FRAMES_A_SECOND, 2 * (info.fps or 0.0))
+        unknown = math.ceil(rate * self._unknown)
+        later = progress.timestamp + max(0.0, time.time() - progress.seen_at)
+        logger.info("%s goes on after %.0f s", info.id, later - progress.timestamp)
+        return Onward(progress.index, progress.timestamp, progress.given, progress.index + 1 + unknown, later)
+
+    def ended(self, source: str) -> bool:
+        """Whether there is nothing more of a source."""
+        return source in self._sources and self._sources[source].ended
+
+    def account(self, source: str) -> Progress | None:
+        """What was counted of a source so far; None if nothing was."""
+        progress = self._sources.get(source)
+        return None if progress is None else progress.copy()
+
+    # While it runs. What follows is called under the lock of the line of frames.
+
+    def follow(self, info: SourceInfo, reader: Counted) -> Counted:
+        """A source is about to be read. Returns the reader with what was counted before, where it is not again."""
+        self._infos[info.id] = info
+        progress = self._sources.setdefault(info.id, Progress())
+        again = _repeats(info) and not progress.ended
+        self._readers[info.id] = reader if again else _Sum(reader, progress.unread)
+        return self._readers[info.id]
+
+    def start(self) -> None:
+        """Begin to save."""
+        self._saved = None  # and its arrays
+        self._due_at = time.monotonic() + self._every
+        self._writer = threading.Thread(target=self._write, name="checkpoint", daemon=True)
+        self._writer.start()
+
+    def taken(self, frame: Frame) -> None:
+        """A frame goes into the line."""
+        progress = self._sources[frame.source]
+        progress.index, progress.timestamp, progress.seen_at = frame.index, frame.timestamp, time.time()
+        progress.given += 1
+        self._unsaved = True
+
+    def dropped(self, source: str, reason: str) -> None:
+        """A frame that was read does not go into the line."""
+        progress = self._sources[source]
+        progress.given += 1
+        progress.lost[reason] += 1
+
+    def end(self, source: str) -> None:
+        """A source came to its end."""
+        self._sources[source].ended = True
+
+    def due(self) -> Mark | None:
+        """The mark to put into the line now, if it is time for one and the one before is saved."""
+        if self._passing or not self._unsaved or time.monotonic() < self._due_at:
+            return None
+        return self._mark(False)
+
+    def last(self) -> Mark | None:
+        """The mark after the last frame; None if it was given already."""
+        if self._finished:
+            return None
+        self._finished = True
+        return self._mark(True)
+
+    def _mark(self, clean: bool) -> Mark:
+        self._passing, self._unsaved = True, False
+        return Mark({name: progress.copy() for name, progress in self._sources.items()}, clean, self._done)
+
+    # At its end.
+
+    def close(self) -> None:
+        """Write what is still to be written."""
+        if self._writer is None:
+            return
+        with self._some:
+            self._closing = True
+            self._some.notify_all()
+        self._writer.join()
+        self._writer = None
+
+    def _done(self, mark: Mark) -> None:
+        with self._some:
+            self._waiting = mark
+            self._some.notify_all()
+
+    def _write(self) -> None:
+        while True:
+            with self._some:
+                while self._waiting is None and not self._closing:
+                    self._some.wait()
+                mark, self._waiting = self._waiting, None
+            if mark is None:
+                return
+            self._save(mark)
+            self._due_at = time.monotonic() + self._every
+            self._passing = False
+
+    def _save(self, mark: Mark) -> None:
+        for name, reader in self._readers.items():
+            mark.sources[name].unread = reader.dropped
+        try:
+            if mark.failure is not None:
+                raise mark.failure
+            save(self._folder, self._plain(mark))
+        except Exception as error:  # whatever it is, the run matters more
+            self.counts["failed"] += 1
+            if self.counts["failed"] == 1:
+                why = (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
+                logger.warning(
+                    "cannot save a checkpoint in %s: %s; the run goes on, and tries again every %g s",
+                    self._folder,
+                    why,
+                    self._every,
+                )
+        else:
+            self.counts["saved"] += 1
+
+    def _plain(self, mark: Mark) -> dict[str, Any]:
+        sources = {
+            name: {**(_identity(self._infos[name]) if name in self._infos else {}), "progress": asdict(progress)}
+            for name, progress in mark.sources.items()
+        }
+        return {
+            "framechain": version("framechain"),
+            "saved_at": time.time(),
+            "clean": mark.clean,
+            "complete": all(progress.ended for progress in mark.sources.values()),
+            "chain": self._chain,
+            "sources": sources,
+            "parts": mark.parts,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """A reader's count, and what was counted before it."""
+
+    reader: Counted
+    before: Counter[str]
+
+    @property
+    def dropped(self) -> Counter[str]:
+        return self.before + self.reader.dropped
+
+
+def _repeats(info: SourceInfo | None) -> bool:
+    """Whether a source is read from its beginning again: neither a camera nor a pipe is."""
+    return info is not None and not info.live and info.uri != "-"
+
+
+def _identity(info: SourceInfo) -> dict[str, Any]:
+    """What tells a source from others, and a file from one that took its place."""
+    path = local_path(info.uri)
+    where = redacted(info.uri) if path is None or info.live else str(path.resolve())
+    if not _repeats(info):
+        return {"uri": where}
+    return {
+        "uri": where,
+        "width": info.width,
+        "height": info.height,
+        "fps": info.fps,
+        "frame_count": info.frame_count,
+    }
+
+
+def _told(stage: Stage) -> dict[str, Any]:
+    """The options of a stage that its results depend on, as they are in JSON."""
+    options = stage.model_dump(mode="json", exclude=set(_INDIFFERENT))
+    return dict(json.loads(json.dumps(options, default=str)))
