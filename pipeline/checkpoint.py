@@ -13,9 +13,9 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,8 @@ from pipeline.address import local_path, redacted
 from pipeline.checkpoint_file import NAME, load, refused, save
 from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
+from pipeline.metrics import unique
+from pipeline.progress import Onward, Progress
 from pipeline.sink import Sink
 from pipeline.source import SourceInfo
 from pipeline.stage import Stage
@@ -45,67 +47,6 @@ class Counted(Protocol):
     @property
     def dropped(self) -> Counter[str]:
         """Frames that it could not give, by reason."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a source was followed.
-
-    Attributes:
-        index, timestamp: of the last frame that the chain was given; index -1 if there was none.
-        seen_at: wall clock then, seconds since the epoch.
-        given: frames that the chain was given. finished: those that reached its end.
-        lost: frames that it was given and that did not. unread: frames that the reader could not give.
-        ended: whether there is nothing more of it.
-    """
-
-    index: int = -1
-    timestamp: float = 0.0
-    seen_at: float = 0.0
-    given: int = 0
-    finished: int = 0
-    lost: Counter[str] = field(default_factory=Counter)
-    unread: Counter[str] = field(default_factory=Counter)
-    ended: bool = False
-
-    @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> Progress:
-        """What was saved.
-
-        Raises:
-            ValueError, TypeError, KeyError: it is something else.
-        """
-        lost, unread = ({str(k): int(n) for k, n in plain[part].items()} for part in ("lost", "unread"))
-        numbers = int(plain["index"]), float(plain["timestamp"]), float(plain["seen_at"])
-        if not all(map(math.isfinite, numbers)) or numbers[0] < -1:
-            raise ValueError("no frame has such an index or time")
-        counts = int(plain["given"]), int(plain["finished"])
-        return cls(*numbers, *counts, Counter(lost), Counter(unread), bool(plain["ended"]))
-
-    def copy(self) -> Progress:
-        """One of its own."""
-        return Progress.of(asdict(self))
-
-
-@dataclass(frozen=True, slots=True)
-class Onward:
-    """Where a source is gone on with.
-
-    Attributes:
-        index, timestamp: of the last frame before. given: frames before.
-        lead, later: of one that cannot be read from its beginning again: what is added to its indices and timestamps.
-    """
-
-    index: int
-    timestamp: float
-    given: int
-    lead: int = 0
-    later: float = 0.0
-
-    def shift(self, frame: Frame) -> None:
-        """Number a frame of a camera, and time it, as if the camera had never been away."""
-        frame.index += self.lead
-        frame.timestamp += self.later
 
 
 class Mark:
@@ -244,11 +185,11 @@ class Checkpoints:
                     was, now = (redacted(str(part.get(option))) for part in (then, options))
                     raise refused(self._path, f"{option} of '{name}' was {was} then and is {now} now")
 
-    def check_sources(self, infos: Sequence[SourceInfo], expected: Sequence[str] = ()) -> None:
+    def check_sources(self, infos: Sequence[SourceInfo], expected: Sequence[SourceInfo]) -> None:
         """Take note of the sources, and refuse a checkpoint of others.
 
         Args:
-            infos: those that are open. expected: names of those that may come later.
+            infos: those that are open. expected: those that may come later.
 
         Raises:
             UsageError: names the first difference.
@@ -259,7 +200,7 @@ class Checkpoints:
         with self._trusting():
             before = {str(name): dict(told) for name, told in self._saved["sources"].items()}
             progress = {name: Progress.of(told["progress"]) for name, told in before.items()}
-        present = {*self._infos, *expected}
+        present = {*self._infos, *(info.id for info in expected)}
         for name in sorted(present ^ before.keys()):
             raise refused(self._path, f"it is {'not ' if name in present else ''}about a source '{name}'")
         for name, info in self._infos.items():
@@ -270,28 +211,29 @@ class Checkpoints:
                     )
         self._sources = progress
 
-    def restore_sinks(self, sinks: Mapping[str, Sink]) -> None:
-        """Give all sinks, by their names in the metrics, what they remembered; one that is new begins anew.
+    def restore_sinks(self, sinks: Sequence[Sink]) -> None:
+        """Give all sinks what they remembered; one that is new begins anew.
 
         Raises:
             UsageError: a sink cannot go on from it.
         """
-        for name, sink in sinks.items():
+        if self._saved is None:
+            return
+        for name, sink in zip(_numbered(f"sink:{sink.name}" for sink in sinks), sinks, strict=True):
             with self._trusting():
-                told = None if self._saved is None else self._saved["parts"].get(name)
-                if told is not None:
+                if told := self._saved["parts"].get(name):
                     sink.dropped.update({str(reason): int(count) for reason, count in told["dropped"].items()})
                     sink.load_state_dict(told["state"])
 
-    def restore_stages(self, stages: Mapping[str, Stage]) -> None:
-        """Give all stages, by their names in the metrics, what they remembered.
+    def restore_stages(self, stages: Sequence[Stage]) -> None:
+        """Give all stages what they remembered.
 
         Raises:
             UsageError: a stage cannot go on from it.
         """
         if self._saved is None:
             return
-        for name, stage in stages.items():
+        for name, stage in zip(_numbered(stage.name for stage in stages), stages, strict=True):
             with self._trusting():
                 if told := self._saved["parts"].get(name):
                     stage.load_state_dict(told)
@@ -319,20 +261,19 @@ class Checkpoints:
         """Whether there is nothing more of a source."""
         return source in self._sources and self._sources[source].ended
 
-    def account(self, source: str) -> Progress | None:
-        """What was counted of a source so far; None if nothing was."""
-        progress = self._sources.get(source)
-        return None if progress is None else progress.copy()
+    def follow(self, source: str, reader: Counted) -> Progress:
+        """A source is about to be read. Returns what was counted of it, of that which is not counted again."""
+        progress = self._sources.setdefault(source, Progress())
+        if _repeats(self._infos.get(source)) and not progress.ended:
+            progress.unread.clear()
+        self._readers[source] = _Sum(reader, progress.unread.copy())
+        return progress.copy()
 
     # While it runs. What follows is called under the lock of the line of frames.
 
-    def follow(self, info: SourceInfo, reader: Counted) -> Counted:
-        """A source is about to be read. Returns the reader with what was counted before, where it is not again."""
+    def join(self, info: SourceInfo) -> None:
+        """A source that was not open at first is."""
         self._infos[info.id] = info
-        progress = self._sources.setdefault(info.id, Progress())
-        again = _repeats(info) and not progress.ended
-        self._readers[info.id] = reader if again else _Sum(reader, progress.unread)
-        return self._readers[info.id]
 
     def start(self) -> None:
         """Begin to save."""
@@ -450,6 +391,14 @@ class _Sum:
     @property
     def dropped(self) -> Counter[str]:
         return self.before + self.reader.dropped
+
+
+def _numbered(names: Iterable[str]) -> list[str]:
+    """The names of parts as in the metrics, which number those that are there twice."""
+    numbered: list[str] = []
+    for name in names:
+        numbered.append(unique(name, {"decode", *numbered}))
+    return numbered
 
 
 def _repeats(info: SourceInfo | None) -> bool:

@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from pipeline.address import redacted
 from pipeline.channel import Aborted, Channel
-from pipeline.errors import FramechainError
+from pipeline.checkpoint import Checkpoints, Mark
+from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
 from pipeline.intake import Entry, Gathering, Intake, Item
 from pipeline.live import Supervisor
@@ -48,13 +50,16 @@ class Pipeline:
         queue: frames that may wait before each part; before one that takes batches, two batches may.
         staleness: seconds that a frame of a live source may wait before it is dropped.
         trace: collects every frame's way through every part.
+        checkpoint: a folder in which what the run remembers is saved every `checkpoint_every` seconds and at its end.
+        resume: go on from what is saved there; where nothing is, begin anew. fresh: begin anew whatever is there.
 
     Attributes:
         metrics: `metrics.snapshot()` tells at any time what has happened so far.
         infos: the sources as opened, ids made unique; one that was not there at first joins them later.
 
     Raises:
-        UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri.
+        UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri; or there is a
+            checkpoint that cannot be gone on from, or that would be overwritten unasked.
         ValueError: there is no source.
     """
 
@@ -68,6 +73,10 @@ class Pipeline:
         queue: int = 2,
         staleness: float = 0.5,
         trace: Trace | None = None,
+        checkpoint: Path | str | None = None,
+        checkpoint_every: float = 5.0,
+        resume: bool = False,
+        fresh: bool = False,
     ) -> None:
         if not sources:
             raise ValueError("a pipeline needs at least one source")
@@ -79,7 +88,22 @@ class Pipeline:
         self._queue = queue
         self._patience = staleness / 2  # a window that long would make frames stale
         self._control = Control(self.metrics, keep_going, trace)
-        self._intake = Intake(queue, staleness, self._control.lost, Window(self._patience))
+        self._checkpoints: Checkpoints | None = None
+        if checkpoint is not None:
+            self._checkpoints = Checkpoints(Path(checkpoint), checkpoint_every, resume, fresh)
+            self._checkpoints.check_chain(self._stages)
+        elif resume or fresh:
+            raise UsageError(
+                "there is no folder with a checkpoint to resume from or to begin anew in; give --checkpoint"
+            )
+        self._intake = Intake(
+            queue,
+            staleness,
+            self._control.lost,
+            Window(self._patience),
+            self._checkpoints,
+            self._control.stopping.is_set,
+        )
         self._channels: list[Channel[Entry]] = []
         self._results: Channel[Entry] | None = None
         self._supervisors: dict[str, Supervisor] = {}
@@ -119,6 +143,8 @@ class Pipeline:
             return
         readers, workers = self._wire()
         self.metrics.start()
+        if self._checkpoints is not None:
+            self._checkpoints.start()
         for thread in (*workers, *readers):
             thread.start()
         threading.Thread(target=self._finish, args=(readers, workers), name="finish", daemon=True).start()
@@ -151,6 +177,11 @@ class Pipeline:
         for channel in self._channels:
             channel.abort()
 
+    @property
+    def checkpoints(self) -> dict[str, int]:
+        """How many checkpoints were "saved", and how many "failed"."""
+        return {} if self._checkpoints is None else {"saved": 0, "failed": 0, **self._checkpoints.counts}
+
     def __iter__(self) -> Iterator[Frame]:
         """Run, giving each frame as it leaves the chain. Leaving the loop early ends the run."""
         self._results = Channel(self._queue)
@@ -160,6 +191,8 @@ class Pipeline:
                 for entry in entries:
                     if isinstance(entry, Item):
                         yield entry.frame
+                    elif isinstance(entry, Mark):
+                        entry.passed()
         except Aborted:
             pass
         finally:
@@ -202,26 +235,41 @@ class Pipeline:
             info = replace(info, id=unique(info.id, self._supervisors))
             infos.append(info)
             self._supervisors[info.id] = supervisor
+        if self._checkpoints is not None:
+            self._checkpoints.check_sources(self.infos, self._expected)
         for sink in self._sinks:
             self._opened.append(sink)
             sink.open()
+        if self._checkpoints is not None:
+            self._checkpoints.restore_sinks(self._sinks)
         for stage in self._stages:
             self._opened.append(stage)
             stage.open()
             for size in sorted({(info.width, info.height) for info in self.infos}):
                 stage.expect(*size)
+        if self._checkpoints is not None:
+            self._checkpoints.restore_stages(self._stages)
 
     def _wire(self) -> tuple[list[threading.Thread], list[threading.Thread]]:
         """Connect all parts by queues, from the readers to the sinks; gives the readers' and the others' threads."""
         decode = self.metrics.stage("decode", "source", len(self._supervisors))
+        saved = self._checkpoints
+        over = {name for name in self._supervisors if saved is not None and saved.ended(name)}
+        onward = {} if saved is None else {info.id: saved.onward(info) for info in (*self.infos, *self._expected)}
         for info in self.infos:
-            self._intake.begin(info)
+            if info.id not in over:
+                self._intake.begin(info)
         for info in self._expected:
-            self._intake.expect(info)
+            if info.id not in over:
+                self._intake.expect(info)
         readers = []
         for name, supervisor in self._supervisors.items():
-            self.metrics.source(name, supervisor)
-            reading = (supervisor, name, self._intake, decode, self._control, partial(self._join, name))
+            self.metrics.source(name, supervisor, None if saved is None else saved.follow(name, supervisor))
+            if name in over:
+                supervisor.close()
+                continue
+            begin = partial(self._join, name)
+            reading = (supervisor, name, self._intake, decode, self._control, begin, onward.get(name))
             readers.append(threading.Thread(target=read_source, args=reading, name=f"read-{name}", daemon=True))
         self._intake.close()
 
@@ -249,6 +297,8 @@ class Pipeline:
         """A source that could not be opened at first is there."""
         info = replace(info, id=name)
         self.infos.append(info)
+        if self._checkpoints is not None:
+            self._checkpoints.join(info)
         self._intake.begin(info)
 
     def _channel(self, capacity: int = 0, gathers: bool = False) -> Channel[Entry]:
@@ -260,6 +310,8 @@ class Pipeline:
         for worker in workers:
             worker.join()
         self.metrics.stop()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         deadline = time.monotonic() + _READER_GRACE
         for reader in readers:
             reader.join(max(0.0, deadline - time.monotonic()))

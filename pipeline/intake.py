@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipeline.channel import Aborted, Channel
+from pipeline.checkpoint import Checkpoints, Mark
 from pipeline.frame import Frame
 from pipeline.source import SourceInfo
 from pipeline.window import Window
@@ -43,7 +44,7 @@ class End:
     source: str
 
 
-Entry = Item | Begin | End
+Entry = Item | Begin | End | Mark
 
 
 @dataclass(slots=True, eq=False)
@@ -72,15 +73,27 @@ class Intake:
         staleness: seconds that a live frame may wait.
         drop: called with source and reason for every frame that is not handed on.
         window: how long a batch is held open for other cameras.
+        checkpoints: gives the marks that go into the line; None: there are none.
+        stopping: tells whether nothing more is read. Then no source ends in the line before the last mark.
     """
 
-    def __init__(self, capacity: int, staleness: float, drop: Callable[[str, str], None], window: Window) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        staleness: float,
+        drop: Callable[[str, str], None],
+        window: Window,
+        checkpoints: Checkpoints | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._capacity = capacity
         self._staleness = staleness
         self._drop = drop
         self._window = window
+        self._checkpoints = checkpoints
+        self._stopping = stopping
         self._lanes: dict[str, _Lane] = {}
-        self._notices: deque[Begin | End] = deque()
+        self._notices: deque[Begin | End | Mark] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._aborted = False
@@ -111,7 +124,7 @@ class Intake:
             if lane.info.live:
                 while len(lane.frames) >= self._capacity:
                     lane.gap |= lane.frames.popleft().frame.discontinuity
-                    self._drop(lane.info.id, "queue full")
+                    self._lose(lane.info.id, "queue full")
             else:
                 while len(lane.frames) >= self._capacity and not self._aborted:
                     self._changed.wait()
@@ -176,6 +189,7 @@ class Intake:
                 entries.append(self._notices.popleft())
                 continue
             self._retire()
+            self._mark()
             if self._notices:
                 continue
             lane = self._next_lane()
@@ -184,17 +198,39 @@ class Intake:
             item = lane.frames.popleft()
             if lane.info.live and time.perf_counter() - item.queued > self._staleness:
                 lane.gap |= item.frame.discontinuity
-                self._drop(lane.info.id, "stale")
+                self._lose(lane.info.id, "stale")
                 continue
             item.frame.discontinuity |= lane.gap
             lane.gap = False
             entries.append(item)
+            if self._checkpoints is not None:
+                self._checkpoints.taken(item.frame)
         return entries
 
+    def _mark(self) -> None:
+        """Put a mark into the line if it is time for one, and after everything."""
+        if self._checkpoints is not None and not self._notices:
+            over = self._closed and not self._lanes
+            if (mark := self._checkpoints.last() if over else self._checkpoints.due()) is not None:
+                self._notices.append(mark)
+
+    def _lose(self, source: str, reason: str) -> None:
+        self._drop(source, reason)
+        if self._checkpoints is not None:
+            self._checkpoints.dropped(source, reason)
+
     def _retire(self) -> None:
-        for source in [name for name, lane in self._lanes.items() if lane.ended and not lane.frames]:
+        over = [name for name, lane in self._lanes.items() if lane.ended and not lane.frames]
+        if self._checkpoints is not None and over and self._stopping():
+            if len(over) < len(self._lanes):
+                return
+            if (mark := self._checkpoints.last()) is not None:
+                self._notices.append(mark)
+        for source in over:
             if self._lanes.pop(source).begun:
                 self._notices.append(End(source))
+            if self._checkpoints is not None:
+                self._checkpoints.end(source)
 
     def _next_lane(self) -> _Lane | None:
         waiting = [lane for lane in self._lanes.values() if lane.frames]
@@ -202,7 +238,7 @@ class Intake:
             return None
         if any(lane.info.live for lane in self._lanes.values()):
             return min(waiting, key=lambda lane: lane.frames[0].entered)
-        if len(waiting) < len(self._lanes):
+        if len(waiting) < sum(1 for lane in self._lanes.values() if lane.frames or not lane.ended):
             return None  # a file that has not been decoded so far might hold an earlier frame
         return min(waiting, key=lambda lane: (lane.frames[0].frame.timestamp, lane.order))
 
@@ -222,7 +258,7 @@ class Gathering(Channel[Entry]):
                 self._window.begin(entry.source)
             elif isinstance(entry, End):
                 self._window.end(entry.source)
-            else:
+            elif isinstance(entry, Item):
                 self._window.arrived(entry.frame.source, entry.entered)
 
     def _pause(self, limit: int) -> float:

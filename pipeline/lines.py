@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
@@ -14,6 +16,7 @@ from typing_extensions import Self
 from pipeline.disk_full import DiskFull
 from pipeline.frame import Frame
 from pipeline.output import PLACEHOLDER, PartedSink, cannot_write
+from pipeline.parts import PART, Series
 from pipeline.source import SourceInfo
 
 _BLOCK = 1 << 16
@@ -32,6 +35,7 @@ class LineSink(PartedSink, ABC):
     header: ClassVar[str] = ""
 
     _files: dict[Path, _LineFile] = PrivateAttr(default_factory=dict)
+    _ends: dict[str, _End] | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _appends_or_rotates(self) -> Self:
@@ -64,6 +68,30 @@ class LineSink(PartedSink, ABC):
             file = None
         (file or self._start_part(frame.source, frame.timestamp)).write(block)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Put all lines on disk, and tell how long the files are."""
+        ends = {}
+        for path, file in self._files.items():
+            file.sync()
+            ends[str(path)] = asdict(_End(file.size, file.used, file.regular, self._live))
+        return {**super().state_dict(), "ends": ends}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on at the end of those lines; what came after them is cut off, unless a camera's lines are among it.
+
+        Raises:
+            ValueError: they are not there any more.
+        """
+        super().load_state_dict(state)
+        self._ends = {str(path): _End(**end) for path, end in state["ends"].items()}
+        for path, end in self._ends.items():
+            if end.regular and not end.live and path in self._before:
+                series = Series(Path(path), self.rotate, live=False)
+                series.load_state_dict(self._before[path])
+                part = series.current
+                if not part.exists() or part.stat().st_size < end.size:
+                    raise ValueError(f"{part} is shorter than it was")
+
     def end(self, source: str) -> None:
         """Close the source's own file."""
         path = self._claimed[source]
@@ -75,11 +103,32 @@ class LineSink(PartedSink, ABC):
         for file in self._files.values():
             file.close()
         self._files.clear()
+        self._ends = None
         super().close()
 
     def _start_part(self, source: str, timestamp: float | None = None) -> _LineFile:
-        file = _LineFile(self.next_part(source, timestamp), self.header.encode(), self.append)
-        self._files[self._claimed[source]] = file
+        path = self._claimed[source]
+        file = self._reopened(source)
+        if file is None:
+            file = _LineFile(self.next_part(source, timestamp), self.header.encode(), self.append)
+        self._files[path] = file
+        return file
+
+    def _reopened(self, source: str) -> _LineFile | None:
+        """The file that an earlier run left, to go on in; None if there is none."""
+        if self._ends is None:
+            return None
+        path = self._claimed[source]
+        end = self._ends.pop(str(path), None)
+        if self._live or (end is not None and end.live):  # what a camera showed since is in it, and comes never again
+            if self.rotate is not None or PART in str(self.path):
+                return None
+            self.series(source).load_state_dict({"number": 1, "since": None})
+            return _LineFile(path, self.header.encode(), append=True)
+        if end is None or not self.series(source).begun:
+            return None
+        file = _LineFile(self.series(source).current, self.header.encode(), append=True, end=end.size)
+        file.used = end.used
         return file
 
     def _end_part(self, path: Path, source: str, timestamp: float) -> None:
@@ -88,20 +137,36 @@ class LineSink(PartedSink, ABC):
         self.kept.add(file.path, self.series(source).clock(timestamp))
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where a file ended.
+
+    Attributes:
+        size: bytes. used: whether it held more than the header. regular: whether it is no pipe.
+        live: whether lines of a live source were in it.
+    """
+
+    size: int
+    used: bool
+    regular: bool
+    live: bool
+
+
 class _LineFile:
     """A text file, UTF-8, that only ever holds whole blocks.
 
     Args:
         path: is overwritten, or with `append` added to. header: stands at its beginning.
+        end: with `append`: bytes of it to keep at most, whole lines.
 
     Attributes:
-        size: bytes that it holds. used: whether this run wrote more than the header.
+        size: bytes that it holds. used: whether this run wrote more than the header. regular: whether it is no pipe.
 
     Raises:
         FramechainError: it cannot be opened or written; half a block is taken back.
     """
 
-    def __init__(self, path: Path, header: bytes, append: bool) -> None:
+    def __init__(self, path: Path, header: bytes, append: bool, end: int | None = None) -> None:
         self.path = path
         self.size = 0
         self.used = False
@@ -111,23 +176,27 @@ class _LineFile:
         except OSError as error:
             raise cannot_write(path, error) from error
         # a pipe or a terminal takes nothing back
-        self._regular = stat.S_ISREG(os.fstat(self._file).st_mode)
+        self.regular = stat.S_ISREG(os.fstat(self._file).st_mode)
         try:
-            if append and self._regular:
-                self.size = _end_of_last_line(self._file)
+            if append and self.regular:
+                self.size = _end_of_last_line(self._file, end)
                 os.ftruncate(self._file, self.size)
                 os.lseek(self._file, self.size, os.SEEK_SET)
             if not self.size:
                 self._write(header)
         except BaseException:
             os.close(self._file)
-            if self._regular and not append:
+            if self.regular and not append:
                 path.unlink(missing_ok=True)  # no file is better than one without its header
             raise
 
     def write(self, block: bytes) -> None:
         self._write(block)
         self.used = self.used or bool(block)
+
+    def sync(self) -> None:
+        if self.regular:
+            os.fsync(self._file)
 
     def close(self) -> None:
         os.close(self._file)
@@ -139,7 +208,7 @@ class _LineFile:
             while done < len(data):
                 done += os.write(self._file, data[done:])
         except OSError as error:
-            if self._regular:
+            if self.regular:
                 os.ftruncate(self._file, self.size)
                 # the position is beyond the end now, and the next write would leave zeros between
                 os.lseek(self._file, self.size, os.SEEK_SET)
@@ -147,9 +216,10 @@ class _LineFile:
         self.size += done
 
 
-def _end_of_last_line(file: int) -> int:
-    """Where the last whole line of a file ends; 0 if it holds none."""
+def _end_of_last_line(file: int, most: int | None) -> int:
+    """Where the last whole line within the first `most` bytes of a file ends; 0 if there is none."""
     end = os.lseek(file, 0, os.SEEK_END)
+    end = end if most is None else min(end, most)
     while end:
         start = max(0, end - _BLOCK)
         os.lseek(file, start, os.SEEK_SET)

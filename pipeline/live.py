@@ -14,6 +14,7 @@ from pipeline.address import host_id, redacted
 from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
 from pipeline.frame import Frame
 from pipeline.metrics import Change, State
+from pipeline.progress import Onward
 from pipeline.source import Source, SourceInfo
 from pipeline.timeline import Timeline
 
@@ -145,20 +146,31 @@ class Supervisor:
             self._name = self._name or tried or host_id(self._source.uri) or self._source.name
             return SourceInfo(self._name, redacted(self._source.uri), 0, 0, live=True)
 
-    def run(self, deliver: Deliver, stopping: threading.Event, begin: Begin = lambda _: None) -> None:
+    def run(
+        self,
+        deliver: Deliver,
+        stopping: threading.Event,
+        begin: Begin = lambda _: None,
+        onward: Onward | None = None,
+    ) -> None:
         """Give all frames, to the end of the source or until `stopping`.
 
         Args:
             deliver: takes one frame at a time. Where the source is live it must not wait.
             begin: told how it was opened, before the first frame, if it was not open before.
+            onward: what an earlier run was given.
 
         Raises:
             Aborted: nobody takes frames any more.
             Exception: what reading failed with, if it is not tried again.
         """
+        if onward is not None:
+            self._given = onward.given
         if self._file is None:
             self._watch(deliver, stopping, begin)
         if self._file is not None:
+            if onward is not None and not onward.lead:
+                self._file.skip(onward.index, onward.given, stopping.is_set)
             self._read(self._file, deliver, stopping)
 
     def end(self) -> None:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+from pipeline.progress import Progress
+
 # Sixteen buckets an octave from a microsecond up: a quantile is off by at most 2^(1/32) - 1 = 2.2 %,
 # and 32 octaves reach past an hour, in 512 counters.
 _BUCKETS_PER_OCTAVE = 16
@@ -283,6 +285,7 @@ class _SourceAccount:
     given: int = 0
     finished: int = 0
     lost: Counter[str] = field(default_factory=Counter)
+    before: Counter[str] = field(default_factory=Counter)  # not given by the reader of an earlier run
     last: float | None = None
 
 
@@ -312,10 +315,13 @@ class Metrics:
             self._stages.append(StageMetrics(name, kind, workers, dropped, pending))
             return self._stages[-1]
 
-    def source(self, source: str, reader: Tended) -> None:
-        """Keep an account of a source, of whose state `reader` tells."""
+    def source(self, source: str, reader: Tended, before: Progress | None = None) -> None:
+        """Keep an account of a source, of whose state `reader` tells; it goes on from what was counted before."""
         with self._lock:
-            self._sources[source] = _SourceAccount(reader)
+            account = self._sources[source] = _SourceAccount(reader)
+            if before is not None:
+                account.given, account.finished = before.given, before.finished
+                account.lost, account.before = Counter(before.lost), Counter(before.unread)
 
     def start(self) -> None:
         """The first frame is asked for now."""
@@ -385,7 +391,7 @@ class Metrics:
 def _source_snapshot(
     source: str, account: _SourceAccount, unread: Counter[str], connections: int, changes: list[Change], now: float
 ) -> SourceSnapshot:
-    dropped = Counter(unread)
+    dropped = account.before + unread
     captured = account.given + sum(dropped.values())
     dropped.update(account.lost)
     return SourceSnapshot(

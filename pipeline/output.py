@@ -8,7 +8,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -134,6 +134,7 @@ class PartedSink(FileSink, ABC):
     )
 
     _series: dict[Path, Series] = PrivateAttr(default_factory=dict)
+    _before: dict[str, Any] = PrivateAttr(default_factory=dict)
     _kept: Kept | None = PrivateAttr(None)
 
     def series(self, source: str) -> Series:
@@ -141,7 +142,17 @@ class PartedSink(FileSink, ABC):
         path = self._claimed[source]
         if path not in self._series:
             self._series[path] = Series(path, self.rotate, self._live)
+            if (before := self._before.get(str(path))) is not None:
+                self._series[path].load_state_dict(before)
         return self._series[path]
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many parts each output has."""
+        return {"series": {str(path): series.state_dict() for path, series in self._series.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on after these parts."""
+        self._before = {str(path): dict(series) for path, series in state["series"].items()}
 
     def next_part(self, source: str, timestamp: float | None = None) -> Path:
         """The file of a source's next part, which begins with the frame of that timestamp.
@@ -164,6 +175,7 @@ class PartedSink(FileSink, ABC):
     def close(self) -> None:
         """Forget all parts."""
         self._series.clear()
+        self._before.clear()
         self._kept = None
         super().close()
 

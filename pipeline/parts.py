@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
@@ -59,6 +61,20 @@ class Series:
         """Whether it has a part."""
         return self._number > 0
 
+    @property
+    def current(self) -> Path:
+        """The file of the part that was begun last, of a series that is not live."""
+        return self._path if self._plain and self._number == 1 else self._named(f"{self._number:06d}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many parts there are, and when the last one began on a clock that another process has too."""
+        return {"number": self._number, "since": None if self._live else self._since}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on after these parts."""
+        self._number = int(state["number"])
+        self._since = None if self._live or state["since"] is None else float(state["since"])
+
     def due(self, timestamp: float, size: int) -> bool:
         """Whether the next frame, of `timestamp` in seconds, belongs into a new part.
 
@@ -82,10 +98,8 @@ class Series:
         """The file of the next part, which begins with the frame of that timestamp."""
         self._number += 1
         self._since = None if timestamp is None else self.clock(timestamp)
-        if self._plain and self._number == 1:
-            return self._path
-        if not self._live:
-            return self._named(f"{self._number:06d}")
+        if not self._live or (self._plain and self._number == 1):
+            return self.current
         # a clock that is set back, or parts of less than a millisecond, must not mix up the order
         self._stamp = max(self._stamp + 1, round(time.time() * 1000))
         while (path := self._named(_utc(self._stamp))).exists():

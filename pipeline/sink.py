@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import PrivateAttr
 
@@ -56,6 +57,23 @@ class Sink(Component, ABC):
     @abstractmethod
     def write(self, frame: Frame) -> None:
         """Take one frame. Neither the frame nor its arrays may be changed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Put on disk what was taken so far, and tell where it ends, in plain values and NumPy arrays.
+
+        Called between two frames, by the thread that calls `write`.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned, perhaps in another process. Called once it is open, before `begin`.
+
+        Sources that are not live are gone on with after the last frame that was taken then: what was written later is
+        written again. Tuples may have become lists.
+
+        Raises:
+            ValueError: it cannot go on there.
+        """
 
     def end(self, source: str) -> None:
         """A source ended: finish its output."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -106,6 +106,28 @@ class Source(Component, ABC):
     def read(self) -> Frame | None:
         """The next frame, or None at the end. Blocks for a bounded time only."""
 
+    def skip(self, index: int, given: int, stopping: Callable[[], bool]) -> None:
+        """Once it is open: pass over the frames that an earlier run was given, counting those that it was not.
+
+        Args:
+            index: of the last one. given: how many. stopping: tells whether nobody wants to go on any more.
+
+        Raises:
+            FramechainError: it does not hold them; it is another file now.
+        """
+        for _ in range(given):
+            frame = self.read()
+            if stopping():
+                return
+            if frame is None or frame.index > index:
+                raise self._changed(index)
+
+    def _changed(self, index: int) -> UsageError:
+        return UsageError(
+            f"'{redacted(self.uri)}' has no frame {index}, which it had when the checkpoint was saved; "
+            "begin anew with --fresh"
+        )
+
     def close(self) -> None:
         """Release the file, device or connection."""
 
@@ -185,6 +207,25 @@ class SteppedSource(Source):
             broken, self._broken = self._broken, False
             return Frame(image, self.id, moment.index, moment.timestamp, moment.captured_at, discontinuity=broken)
         return None
+
+    def skip(self, index: int, given: int, stopping: Callable[[], bool]) -> None:
+        """As `Source.skip`, without making images."""
+        wanted = 0
+        while not stopping():
+            moment = self.grab()
+            if moment is None or moment.index > index:
+                raise self._changed(index)
+            self._broken |= moment.discontinuity
+            if moment.index % self.every:
+                self._dropped["every"] += 1
+                continue
+            wanted += 1
+            if moment.index == index:
+                self._given = given
+                self._broken = False
+                if wanted > given:  # the image could not be made
+                    self._dropped["corrupt"] += wanted - given
+                return
 
     def advance(self) -> Moment | None:
         """The next moment that counts: where `grab` moves to."""

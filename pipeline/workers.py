@@ -9,17 +9,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from pipeline.channel import Aborted, Channel, Sequencer
+from pipeline.checkpoint import Mark
 from pipeline.errors import StageError
 from pipeline.frame import Frame
 from pipeline.intake import Begin, End, Entry, Intake, Item
 from pipeline.live import Begin as BeginSource
 from pipeline.live import Supervisor
 from pipeline.metrics import Metrics, StageMetrics
+from pipeline.progress import Onward
 from pipeline.sink import Sink, StopRun
 from pipeline.stage import Dispatch, Stage
 from pipeline.trace import Trace
@@ -117,6 +121,8 @@ class Fan:
             entry.undelivered = len(self._sinks)
             if not self._sinks:
                 self._control.finished(entry)
+        elif isinstance(entry, Mark):
+            entry.expect(len(self._channels))
         for channel in self._channels:
             channel.put(entry)
 
@@ -127,15 +133,23 @@ class Fan:
 
 
 def read_source(
-    supervisor: Supervisor, name: str, intake: Intake, metrics: StageMetrics, control: Control, begin: BeginSource
+    supervisor: Supervisor,
+    name: str,
+    intake: Intake,
+    metrics: StageMetrics,
+    control: Control,
+    begin: BeginSource,
+    onward: Onward | None = None,
 ) -> None:
-    """Thread body: have one source read to its end into the intake, then close it."""
-    index = -1
+    """Thread body: have one source read to its end, from where it is gone on with, into the intake; then close it."""
+    index = -1 if onward is None else onward.index
 
     def deliver(frame: Frame, start: float) -> None:
         nonlocal index
         entered = time.perf_counter()
         metrics.served(entered - start, 1)
+        if onward is not None and onward.lead:
+            onward.shift(frame)
         index = frame.index
         frame.source = name
         control.metrics.given(name)
@@ -144,7 +158,7 @@ def read_source(
         intake.put(Item(frame, entered, entered))
 
     try:
-        supervisor.run(deliver, control.stopping, begin)
+        supervisor.run(deliver, control.stopping, begin, onward)
     except Aborted:
         pass
     except Exception as error:
@@ -174,6 +188,7 @@ class Crew:
         self._sequencer: Sequencer[Entry | StageError] = Sequencer(self._deliver, ahead=dispatch.workers)
         self._lock = threading.Lock()
         self._working = dispatch.workers
+        self._failed: Counter[str] = Counter()
 
     def threads(self) -> list[threading.Thread]:
         """One thread a worker, not started."""
@@ -214,6 +229,8 @@ class Crew:
             frames = []
             if isinstance(entry, End):
                 self._stage.forget(entry.source)
+            elif isinstance(entry, Mark) and not self._stage.stateless:
+                entry.add(self._metrics.name, self._stage.state_dict)
             done.append(entry)
         return done + self._process(frames)
 
@@ -238,9 +255,13 @@ class Crew:
                 self._control.lost(entry.source, f"{entry.stage} failed")
                 if not self._control.keep_going:
                     raise Aborted
+                self._failed[entry.source] += 1
                 continue
             if isinstance(entry, Item):
                 entry.queued = time.perf_counter()
+            elif isinstance(entry, Mark):
+                for source, count in self._failed.items():
+                    entry.lost(source, f"{self._metrics.name} failed", count)
             self._outbox.put(entry)
 
 
@@ -258,6 +279,9 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                     elif isinstance(entry, End):
                         source = entry.source
                         sink.end(entry.source)
+                    elif isinstance(entry, Mark):
+                        entry.add(metrics.name, partial(_of_sink, sink))
+                        entry.passed()
                     else:
                         source, index = entry.frame.source, entry.frame.index
                         metrics.waited([time.perf_counter() - entry.queued], inbox.depth)
@@ -276,6 +300,10 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
         inbox.abort()
     finally:
         _close(sink, metrics.name, control)
+
+
+def _of_sink(sink: Sink) -> dict[str, Any]:
+    return {"state": sink.state_dict(), "dropped": dict(sink.dropped)}
 
 
 def _close(part: Supervisor | Stage | Sink, name: str, control: Control) -> bool | None:

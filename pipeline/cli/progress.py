@@ -6,6 +6,7 @@ import itertools
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import PrivateAttr
@@ -38,6 +39,18 @@ class Tally(Sink):
                 name = frame.detections.class_name(class_id)
                 self._objects.setdefault(frame.source, Counter())[name] += 1
                 self._seen[frame.source] = max(self._seen.get(frame.source, 0), track_id)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts."""
+        return {"seen": dict(self._seen), "objects": {source: dict(one) for source, one in self._objects.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count on."""
+        self._seen = {source: int(highest) for source, highest in state["seen"].items()}
+        self._objects = {
+            source: Counter({str(name): int(count) for name, count in one.items()})
+            for source, one in state["objects"].items()
+        }
 
     @property
     def objects(self) -> dict[str, dict[str, int]]:
@@ -100,13 +113,14 @@ def _lines(pipeline: Pipeline, tally: Tally) -> None:
 
 def _figures(pipeline: Pipeline, tally: Tally) -> dict[str, Any]:
     snapshot = pipeline.metrics.snapshot()
+    finished = sum(source.finished for source in snapshot.sources)
     expected = _expected(pipeline)
     left = ""
     if expected and snapshot.fps:
-        seconds = round(max(0, expected - snapshot.frames) / snapshot.fps)
+        seconds = round(max(0, expected - finished) / snapshot.fps)
         left = f"{seconds // 60}:{seconds % 60:02d} left"
     told = {"objects": tally.total(), "away": _away(snapshot.sources)}
-    return {"completed": snapshot.frames, "fps": snapshot.fps, "left": left, **told}
+    return {"completed": finished, "fps": snapshot.fps, "left": left, **told}
 
 
 def _away(sources: list[SourceSnapshot]) -> str:

@@ -108,6 +108,16 @@ def run(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="write all figures of the run as JSON here")] = None,
     trace: TraceFile = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="save here what the run remembers: ids, looks, texts, counts")
+    ] = None,
+    checkpoint_every: Annotated[
+        float | None, typer.Option(help="seconds between two checkpoints  [default: 5]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on from --checkpoint with the same ids; if there is none, begin anew")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="begin anew whatever is in --checkpoint")] = False,
     show: Annotated[bool, typer.Option("--show", help="show the annotated video in a window; q ends")] = False,
     keep_going: Annotated[
         bool,
@@ -162,6 +172,10 @@ def run(
         document.add("sinks", "window")
     if keep_going:
         document.data["keep_going"] = True
+    saving = {"checkpoint": checkpoint and str(checkpoint), "checkpoint_every": checkpoint_every}
+    document.data.update({key: value for key, value in saving.items() if value is not None})
+    if resume or fresh:
+        document.data.update({"resume": resume, "fresh": fresh})
     reports = {"the report": report, "the trace": trace}
     chain = document.build(reports)
     for output in filter(None, reports.values()):
@@ -195,7 +209,11 @@ def _execute(chain: Chain, report: Path | None, trace: Path | None, quiet: bool)
             pipeline.start()
             follow(pipeline, tally, quiet)
             final = pipeline.wait()
-        if not final.frames and any(source.captured for source in final.sources) and not received:
+        if (
+            not any(source.finished for source in final.sources)
+            and any(source.captured for source in final.sources)
+            and not received
+        ):
             raise FramechainError("no frame got through the chain; the warnings above and the report say why")
         if received:
             # 128 + the signal's number is what shells expect of a program that a signal ended: 130 for Ctrl-C
@@ -212,6 +230,7 @@ def _execute(chain: Chain, report: Path | None, trace: Path | None, quiet: bool)
                 "sources": [asdict(info) for info in pipeline.infos],
                 "chain": [{stage.name: stage.model_dump(mode="json", exclude_none=True)} for stage in chain.stages],
                 "objects": tally.objects,
+                "checkpoints": pipeline.checkpoints,
                 "metrics": snapshot.to_dict(),
             }
             replace_file(report, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")

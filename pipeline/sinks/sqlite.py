@@ -6,7 +6,8 @@ import logging
 import sqlite3
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,15 +68,30 @@ _SWEPT = 2000
 
 @dataclass(slots=True)
 class _Database:
-    """An open file and what is to be written into it: rows of `tracks` and `texts` begin with the place in `frames`."""
+    """An open file and what is to be written into it: rows of `tracks` and `texts` begin with the place in `frames`.
+
+    Attributes:
+        run, started_at: its row of `runs`. sources: the rows of `sources`. last: index of the last frame of each source.
+    """
 
     path: Path
     connection: sqlite3.Connection
     run: int
+    started_at: float
     sources: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
     frames: list[tuple[Any, ...]] = field(default_factory=list)
     tracks: list[tuple[Any, ...]] = field(default_factory=list)
     texts: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run in a database: its row, and the index of the last frame of each source."""
+
+    run: int
+    started_at: float
+    last: dict[str, int]
 
 
 class Sqlite(FileSink):
@@ -94,6 +110,7 @@ class Sqlite(FileSink):
     _infos: dict[str, SourceInfo] = PrivateAttr(default_factory=dict)
     _databases: dict[Path, _Database] = PrivateAttr(default_factory=dict)
     _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
+    _before: dict[str, _Run] = PrivateAttr(default_factory=dict)
     _failure: FramechainError | None = PrivateAttr(None)
     _ending: threading.Event = PrivateAttr(default_factory=threading.Event)
     _writer: threading.Thread | None = PrivateAttr(None)
@@ -153,6 +170,7 @@ class Sqlite(FileSink):
             failure, self._failure = self._failure, None
             if failure is not None:
                 raise failure
+            base.last[frame.source] = frame.index
             number = len(base.frames)
             times = (round(frame.timestamp, 6), round(frame.captured_at, 6))
             base.frames.append((number, base.sources[frame.source], frame.index, *times, frame.skipped))
@@ -164,6 +182,34 @@ class Sqlite(FileSink):
             ]
             if len(base.frames) >= _WAITING:
                 self._flush(base)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Write everything, and tell which run of the databases this is, and with which frames its sources end.
+
+        Raises:
+            FramechainError: it cannot be written now.
+        """
+        with self._lock:
+            for base in self._databases.values():
+                try:
+                    self._flush(base)
+                except FramechainError as error:
+                    self._failure = self._failure or error  # raised by whoever writes next
+                    raise
+                if base.frames:
+                    raise FramechainError(f"{base.path} is locked by another program")
+            runs = {
+                str(base.path): asdict(_Run(base.run, base.started_at, dict(base.last)))
+                for base in self._databases.values()
+            }
+            return {"runs": runs}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Add to those runs; of sources that are not live, what came after those frames is deleted."""
+        self._before = {
+            str(path): _Run(int(one["run"]), float(one["started_at"]), {str(k): int(n) for k, n in one["last"].items()})
+            for path, one in state["runs"].items()
+        }
 
     def end(self, source: str) -> None:
         """Write what is there of a source."""
@@ -199,6 +245,7 @@ class Sqlite(FileSink):
                 except sqlite3.Error as error:  # the log stays beside the file, and who opens it next puts it in
                     logger.warning("%s is left with its log beside it: %s", base.path, error)
             self._databases.clear()
+            self._before.clear()
             self._infos.clear()
         super().close()
         if failure is not None:
@@ -213,11 +260,19 @@ class Sqlite(FileSink):
                 return base
             row = (info.id, info.uri, info.width, info.height, info.fps, info.live)
             try:
-                base = self._databases[path] = base or _opened(path)
+                base = self._databases[path] = base or _opened(path, self._before.get(str(path)))
                 with base.connection:
-                    base.sources[source] = _inserted(
-                        base.connection, "INSERT INTO sources VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", (base.run, *row)
-                    )
+                    before = "SELECT id FROM sources WHERE run = ? AND name = ? AND uri = ?"
+                    found = base.connection.execute(before, (base.run, info.id, info.uri)).fetchone()
+                    if found is not None:
+                        base.sources[source] = found[0]
+                        if not info.live and info.uri != "-":
+                            again = "DELETE FROM frames WHERE source = ? AND frame > ?"
+                            base.connection.execute(again, (found[0], base.last.get(source, -1)))
+                    else:
+                        base.sources[source] = _inserted(
+                            base.connection, "INSERT INTO sources VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", (base.run, *row)
+                        )
             except sqlite3.Error as error:
                 raise _cannot_write(path, error) from error
             return base
@@ -275,15 +330,21 @@ class Sqlite(FileSink):
                 raise failure from error
 
 
-def _opened(path: Path) -> _Database:
+def _opened(path: Path, before: _Run | None = None) -> _Database:
+    """Open a database, to go on with an earlier run where it holds that, else with a new one."""
     connection = _connect(path)
     try:
+        if before is not None:
+            known = "SELECT 1 FROM runs WHERE id = ? AND started_at = ?"
+            if connection.execute(known, (before.run, before.started_at)).fetchone() is not None:
+                return _Database(path, connection, before.run, before.started_at, last=before.last)
         with connection:
-            run = _inserted(connection, "INSERT INTO runs VALUES (NULL, ?, ?)", (time.time(), version("framechain")))
+            now = time.time()
+            run = _inserted(connection, "INSERT INTO runs VALUES (NULL, ?, ?)", (now, version("framechain")))
     except sqlite3.Error:
         connection.close()
         raise
-    return _Database(path, connection, run)
+    return _Database(path, connection, run, now)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,74 @@
+"""Progress: how far a source was followed, and where it is gone on with."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.frame import Frame
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a source was followed.
+
+    Attributes:
+        index, timestamp: of the last frame that the chain was given; index -1 if there was none.
+        seen_at: wall clock then, seconds since the epoch.
+        given: frames that the chain was given. finished: those that reached its end.
+        lost: frames that it was given and that did not. unread: frames that the reader could not give.
+        ended: whether there is nothing more of it.
+    """
+
+    index: int = -1
+    timestamp: float = 0.0
+    seen_at: float = 0.0
+    given: int = 0
+    finished: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+    ended: bool = False
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Progress:
+        """What was saved.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is something else.
+        """
+        lost, unread = ({str(k): int(n) for k, n in plain[part].items()} for part in ("lost", "unread"))
+        numbers = int(plain["index"]), float(plain["timestamp"]), float(plain["seen_at"])
+        if not all(map(math.isfinite, numbers)) or numbers[0] < -1:
+            raise ValueError("no frame has such an index or time")
+        counts = int(plain["given"]), int(plain["finished"])
+        return cls(*numbers, *counts, Counter(lost), Counter(unread), bool(plain["ended"]))
+
+    def copy(self) -> Progress:
+        """One of its own."""
+        return Progress.of(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """Where a source is gone on with.
+
+    Attributes:
+        index, timestamp: of the last frame before. given: frames before.
+        lead, later: of one that cannot be read from its beginning again: what is added to its indices (above 0) and
+            timestamps; 0 where frames are to be passed over instead.
+    """
+
+    index: int
+    timestamp: float
+    given: int
+    lead: int = 0
+    later: float = 0.0
+
+    def shift(self, frame: Frame) -> None:
+        """Number a frame of a camera, and time it, as if the camera had never been away."""
+        frame.index += self.lead
+        frame.timestamp += self.later
+        frame.discontinuity |= frame.index == self.lead
