@@ -423,5 +423,10 @@ def _identity(info: SourceInfo) -> dict[str, Any]:
 
 def _told(stage: Stage) -> dict[str, Any]:
     """The options of a stage that its results depend on, as they are in JSON."""
-    options = stage.model_dump(mode="json", exclude=set(_INDIFFERENT))
-    return dict(json.loads(json.dumps(options, default=str)))
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, set | frozenset):
+            return sorted(map(str, value))
+        return getattr(value, "__qualname__", None) or str(value)  # a function has another address in each process
+
+    return dict(json.loads(json.dumps(stage.model_dump(exclude=set(_INDIFFERENT)), default=plain)))

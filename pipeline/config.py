@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,9 @@ from trackers.registry import BrokenPlugin, Registry, UnknownName, nearest
 C = TypeVar("C", bound=Component)
 M = TypeVar("M", bound=BaseModel)
 Key = tuple[str | int, ...]
+
+
+_LONGEST = 1 << 20  # characters of a configuration
 
 
 class _Loader(yaml.SafeLoader):
@@ -93,10 +97,13 @@ class Document:
             UsageError: it cannot be read, is not YAML, repeats a key, or has unknown sections; with the line.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open(encoding="utf-8") as file:
+                text = file.read(_LONGEST + 1)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise UsageError(f"cannot read the configuration {path}: {reason}; give a YAML file") from error
+        if len(text) > _LONGEST:
+            raise UsageError(f"{path} is too long for a configuration; give a YAML file")
         lines: dict[Key, int] = {}
         try:
             node = yaml.compose(text, _Loader)
@@ -109,6 +116,10 @@ class Document:
             raise UsageError(f"{path}{where}: {error.problem or error.context}; correct the YAML") from error
         except yaml.YAMLError as error:
             raise UsageError(f"{path}: {' '.join(str(error).split())}; correct the YAML") from error
+        except RecursionError as error:
+            raise UsageError(f"{path} is nested too deep; correct the YAML") from error
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:  # a date of no calendar ...
+            raise UsageError(f"{path}: a value is not what its YAML tag says ({error}); correct the YAML") from error
         document = cls({} if data is None else data, str(path), lines)
         document._check_sections()
         return document
@@ -323,7 +334,7 @@ def _first(error: ValidationError, model: type[BaseModel]) -> tuple[Key, str]:
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return key, message
-    return key, f"{message}, not {detail['input']!r}"
+    return key, f"{message}, not {reprlib.repr(detail['input'])}"  # an alias in an alias in an alias is long
 
 
 def _fields(model: type[BaseModel], key: Key) -> list[str]:

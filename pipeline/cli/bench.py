@@ -133,6 +133,8 @@ def bench(
         def chain() -> Chain:
             document = flags.document([source])
             document.set_sources({"max_frames": frames, **played(realtime, loop)})
+            for option in ("checkpoint", "resume", "fresh"):
+                document.data.pop(option, None)
             return document.build()
 
         chain()  # mistakes are told before anything is measured

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_LONGEST = 1 << 20  # characters of one entry; the names of 10,000 classes take a quarter of that
+
 LIBREYOLO = "libreyolo:"
 
 
@@ -66,9 +68,11 @@ class Metadata:
 def _literal(text: str) -> Any:
     """Ultralytics writes metadata as Python literals; anything else stays text."""
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        value = ast.literal_eval(text) if len(text) <= _LONGEST else text
+        repr(value)  # a number may be too long to be written
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # what Python says to text of all sorts
         return text
+    return value
 
 
 def _positive(value: Any) -> bool:

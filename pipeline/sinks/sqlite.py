@@ -71,7 +71,7 @@ class _Database:
     """An open file and what is to be written into it: rows of `tracks` and `texts` begin with the place in `frames`.
 
     Attributes:
-        run, started_at: its row of `runs`. sources: the rows of `sources`. last: index of the last frame of each source.
+        run, started_at: its row of `runs`. sources: rows of `sources`. last: index of the last frame of each source.
     """
 
     path: Path
