@@ -67,7 +67,7 @@ def local_path(uri: str) -> Path | None:
         parts = urlsplit(uri)
         host = "" if parts.netloc in ("", "localhost") else f"//{parts.netloc}"
         return Path(url2pathname(host + parts.path))
-    return None if scheme(uri) or uri == "-" else Path(uri).expanduser()
+    return None if scheme(uri) or uri == "-" else Path(os.path.expanduser(uri))
 
 
 def is_glob(path: Path) -> bool:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,7 +118,7 @@ class Checkpoints:
         if resume and fresh:
             raise UsageError("--resume goes on and --fresh begins anew; give one of them")
         self.counts: Counter[str] = Counter()
-        self._folder = folder.expanduser()
+        self._folder = Path(os.path.expanduser(folder))
         self._every = every
         self._path = self._folder / NAME
         self._chain: list[list[Any]] = []
@@ -367,7 +368,7 @@ class Checkpoints:
 
     def _plain(self, mark: Mark) -> dict[str, Any]:
         sources = {
-            name: {**(_identity(self._infos[name]) if name in self._infos else {}), "progress": asdict(progress)}
+            name: {**(_identity(self._infos[name]) if name in self._infos else {}), "progress": progress.plain()}
             for name, progress in mark.sources.items()
         }
         return {

@@ -31,6 +31,11 @@ Key = tuple[str | int, ...]
 _LONGEST = 1 << 20  # characters of a configuration
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = 200
+
+
 class _Loader(yaml.SafeLoader):
     """Safe, with YAML 1.2's booleans: only true and false are, so that `on: tracks` has the key "on"."""
 
@@ -233,6 +238,8 @@ class Document:
     def _source_kind(self, options: Any, where: Key) -> type[Source]:
         if not isinstance(options, dict) or "uri" not in options:
             raise self._error("a source is a uri, or a mapping with the key uri", where)
+        if "\0" in str(options["uri"]):
+            raise self._error("a uri holds no NUL character", where)
         if (name := options.get("source")) is not None:
             return self._load(sources, str(name), where)
         try:
@@ -254,6 +261,9 @@ class Document:
             raise self._error(str(error.args[0]), where) from error
 
     def _validated(self, model: type[M], options: dict[str, Any], where: Key) -> M:
+        for option, value in options.items():
+            if isinstance(value, str) and "\0" in value:
+                raise self._error("a text of a configuration holds no NUL character", (*where, str(option)))
         try:
             return model.model_validate(options)
         except ValidationError as error:
@@ -334,7 +344,7 @@ def _first(error: ValidationError, model: type[BaseModel]) -> tuple[Key, str]:
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return key, message
-    return key, f"{message}, not {reprlib.repr(detail['input'])}"  # an alias in an alias in an alias is long
+    return key, f"{message}, not {_SHORT.repr(detail['input'])}"  # an alias in an alias in an alias is long
 
 
 def _fields(model: type[BaseModel], key: Key) -> list[str]:

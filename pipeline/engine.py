@@ -93,9 +93,7 @@ class Pipeline:
             self._checkpoints = Checkpoints(Path(checkpoint), checkpoint_every, resume, fresh)
             self._checkpoints.check_chain(self._stages)
         elif resume or fresh:
-            raise UsageError(
-                "there is no folder with a checkpoint to resume from or to begin anew in; give --checkpoint"
-            )
+            raise UsageError("--resume and --fresh are about what --checkpoint DIR saves; give that too")
         self._intake = Intake(
             queue,
             staleness,

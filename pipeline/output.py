@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from pipeline.address import local_path
 from pipeline.disk_full import FULL, DiskFull, Pause
@@ -39,6 +39,15 @@ class FileSink(Sink, ABC):
     _claimed: dict[str, Path] = PrivateAttr(default_factory=dict)
     _live: bool = PrivateAttr(False)
     _pause: Pause | None = PrivateAttr(None)
+
+    @field_validator("path")
+    @classmethod
+    def _has_a_home(cls, path: Path) -> Path:
+        try:
+            path.expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"nobody has the home that {path} begins with; give another path") from error
+        return path
 
     def open(self) -> None:
         """Make the directory and check that the file can be written.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from pipeline.frame import Frame
@@ -48,7 +48,13 @@ class Progress:
 
     def copy(self) -> Progress:
         """One of its own."""
-        return Progress.of(asdict(self))
+        return replace(self, lost=self.lost.copy(), unread=self.unread.copy())
+
+    def plain(self) -> dict[str, Any]:
+        """The inverse of `of`."""
+        # asdict makes something else of a Counter, up to Python 3.11
+        told = {column.name: getattr(self, column.name) for column in fields(self)}
+        return {**told, "lost": dict(self.lost), "unread": dict(self.unread)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ states = st.dictionaries(
     st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab$", max_size=3), inner)),
     max_size=4,
 )
-few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @few
@@ -163,7 +164,9 @@ def chain(
 def outputs(folder: Path) -> dict[str, Any]:
     import sqlite3
 
-    found: dict[str, Any] = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".db"}
+    found: dict[str, Any] = {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".jsonl", ".csv")
+    }
     with sqlite3.connect(folder / "all.db") as base:
         question = (
             "SELECT name, frame.frame, track, x1, lost FROM frames AS frame JOIN sources ON sources.id = frame.source "
@@ -239,8 +242,8 @@ def test_a_loop_of_ones_own_goes_on_after_the_last_frame_that_it_had(tmp_path: P
 def test_a_camera_goes_on_with_the_same_ids_and_none_is_given_twice(tmp_path: Path) -> None:
     def run(count: int, **options: Any) -> list[Frame]:
         frames: list[Frame] = []
-        source = Memory(id="cam", count=count, period=0.01, is_live=True, gate=lambda: None)
-        keep = Keep(function=lambda frame: frames.append(frame))
+        source = Memory(id="cam", count=count, period=0.01, is_live=True, gate=lambda: time.sleep(0.002))
+        keep = Keep(function=frames.append)
         out = JsonLines(path=tmp_path / "cam.jsonl")
         stages = [Find(), Track()]
         pipeline = Pipeline([source], stages, [out, keep], checkpoint=tmp_path, queue=1000, staleness=60.0, **options)
@@ -373,14 +376,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_a_line(broken_off: Path) -
 
     before = outputs(broken_off)
     del before["tracks"]
-    assert "options" not in refusal(tracker="sort")
     assert "tracker of 'track' was tether then and is sort now" in refusal(tracker="sort")
-    assert "frame_count of 'test' was 60 then and is 30 now" in refusal(uris=["test:160x96@25,frames=30"]) or True
+    assert "of 'test' was test:160x96@25,frames=60 then" in refusal(uris=["test:160x96@25,frames=30"])
     assert "it is not about a source 'test-2'" in refusal(uris=[SCENE, SCENE])
     assert "add --resume" in refusal(resume=False)
     assert "give one of them" in refusal(fresh=True)
-    with pytest.raises(UsageError, match="its chain is gate → find → track, not track"):
-        Pipeline([SCENE], [Find(), Track()][1:] and [Find(), Track()], checkpoint=broken_off / "saved", resume=True)
+    with pytest.raises(UsageError, match="its chain is gate → find → track, not find → track"):
+        Pipeline([SCENE], [Find(), Track()], checkpoint=broken_off / "saved", resume=True)
     with pytest.raises(UsageError, match="--checkpoint DIR"):
         Pipeline([SCENE], resume=True)
     after = outputs(broken_off)
