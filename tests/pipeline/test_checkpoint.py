@@ -258,6 +258,7 @@ def test_a_camera_goes_on_with_the_same_ids_and_none_is_given_twice(tmp_path: Pa
     assert after[0].timestamp >= before[-1].timestamp
     assert after[0].discontinuity
     assert ids == {1, 2}
+    assert {int(track) for frame in after for track in frame.tracks.id} == {1, 2}, "they are still there"
     lines = [json.loads(line) for line in (tmp_path / "cam.jsonl").read_text().splitlines()]
     assert len({line["frame"] for line in lines}) == len(lines) == len(before) + len(after)
 
