@@ -75,6 +75,8 @@ def load(folder: Path) -> dict[str, Any] | None:
     try:
         if not path.exists():
             return None
+        if not path.is_file():  # a pipe would be waited for
+            raise refused(path, "it is no file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(_HEAD)
