@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 from typing_extensions import Self
@@ -34,12 +36,14 @@ class Usage:
         seconds: how long it was.
         cpu: seconds of processor time that this process spent, over all its threads.
         cores: that it may use.
+        others: share of all cores' time that everybody else took, 0..1; 0 where the system does not tell.
         gpus: of NVIDIA, where their driver's tool is there.
     """
 
     seconds: float
     cpu: float
     cores: int
+    others: float = 0.0
     gpus: tuple[GpuUsage, ...] = ()
 
     @property
@@ -69,16 +73,27 @@ class UsageMeter:
                 self._looking = subprocess.Popen(
                     command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True
                 )
-        self._start, self._cpu = time.perf_counter(), time.process_time()
+        self._start, self._cpu, self._busy = time.perf_counter(), time.process_time(), _busy()
         return self
 
     def __exit__(self, *exc: object) -> None:
         seconds, cpu = time.perf_counter() - self._start, time.process_time() - self._cpu
+        others = max(0.0, _busy() - self._busy - cpu) / (seconds * (os.cpu_count() or 1))
         told = ""
         if self._looking is not None:
             self._looking.terminate()
             told = self._looking.communicate()[0]
-        self.usage = Usage(seconds, cpu, available_cores(), _gpus(told))
+        self.usage = Usage(seconds, cpu, available_cores(), min(1.0, others), _gpus(told))
+
+
+def _busy() -> float:
+    """Seconds that all cores together have worked, or that other machines on the same hardware took from them."""
+    try:
+        words = Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)[1:9]
+        user, nice, system, _idle, _waiting, *interrupted_or_stolen = map(int, words)
+        return (user + nice + system + sum(interrupted_or_stolen)) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _gpus(told: str) -> tuple[GpuUsage, ...]:

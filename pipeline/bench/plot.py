@@ -47,8 +47,7 @@ def plot_streams(loads: Sequence[Load], latency: float, path: Path) -> None:
     left.set_xlabel(f"cameras of {ordered[0].rate:g} FPS")
     left.set_ylabel("latency, ms")
     left.legend()
-    shown = [load.fps / (load.streams * load.rate) for load in ordered]
-    right.plot(streams, [100 * share for share in shown], "o-", color=_BLUE, label="frames through the chain")
+    right.plot(streams, [100 * load.shown for load in ordered], "o-", color=_BLUE, label="frames through the chain")
     right.plot(streams, [100 * load.utilisation for load in ordered], "o-", color=_GREY, label="processors busy")
     right.set_xlabel(f"cameras of {ordered[0].rate:g} FPS")
     right.set_ylabel("%")

@@ -25,10 +25,10 @@ class Load:
 
     Attributes:
         streams, rate: how many, and frames a second of each.
-        fps: of all together through the chain.
+        fps: of all together through the chain. shown: share of their frames that went through it.
         lost: frames that were not processed, by reason.
         p50, p99: seconds from decoding to the last sink.
-        utilisation: share of the cores' time.
+        utilisation: share of the cores' time. others: what other programs took of it.
         held: whether the machine holds them.
         reason: what was too much, if it does not.
     """
@@ -36,10 +36,12 @@ class Load:
     streams: int
     rate: float
     fps: float
+    shown: float
     lost: dict[str, int]
     p50: float
     p99: float
     utilisation: float
+    others: float
     held: bool
     reason: str
 
@@ -79,12 +81,18 @@ def most(
     limit: int = 1024,
     told: Callable[[Load], None] = lambda _: None,
 ) -> list[Load]:
-    """Twice as many cameras each time until they are too many, then halfway between; all that was tried."""
+    """Twice as many cameras each time until they are too many, then halfway between; all that was tried.
+
+    A number that fails is tried once more before it counts as too many: it may have been something else on the machine.
+    """
     tried: list[Load] = []
 
     def holds(streams: int) -> bool:
-        tried.append(hold(make_chain, streams, rate, latency, seconds))
-        told(tried[-1])
+        for _ in range(2):
+            tried.append(hold(make_chain, streams, rate, latency, seconds))
+            told(tried[-1])
+            if tried[-1].held:
+                break
         return tried[-1].held
 
     held, failed = 0, limit + 1
@@ -127,7 +135,7 @@ def _judged(snapshot: Snapshot, usage: Usage, streams: int, rate: float, frames:
     shown = snapshot.frames / (streams * frames)
     late = snapshot.elapsed > frames / rate + latency + _OVERRUN
     reasons = []
-    if shown < _ENOUGH:
+    if shown < _ENOUGH and streams * frames - snapshot.frames > streams:  # one frame of each may always be lost
         told = ", ".join(f"{reason} {count}" for reason, count in sorted(lost.items()))
         reasons.append(f"{1 - shown:.1%} of the frames were lost ({told})")
     if snapshot.latency.p99 > latency:
@@ -141,10 +149,12 @@ def _judged(snapshot: Snapshot, usage: Usage, streams: int, rate: float, frames:
         streams=streams,
         rate=rate,
         fps=snapshot.fps,
+        shown=shown,
         lost=lost,
         p50=snapshot.latency.p50,
         p99=snapshot.latency.p99,
         utilisation=usage.utilisation,
+        others=usage.others,
         held=not reasons,
         reason="; ".join(reasons),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import statistics
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,8 @@ from pipeline.trace import Trace
 from pipeline.usage import Usage
 
 Tell = Callable[[str], None]
+
+_NOISE, _MUCH_NOISE = 0.05, 0.15  # share of the processors' time that others take, from which on it is told
 
 
 def bench(
@@ -256,7 +259,9 @@ def _show(result: BenchResult) -> None:
 
 def _busy(usage: Usage) -> str:
     gpus = "".join(f", GPU {gpu.index} {gpu.utilisation:.0%} ({gpu.memory >> 20} MiB)" for gpu in usage.gpus)
-    return f"processors busy {usage.utilisation:.0%} of {usage.cores} cores{gpus}"
+    others = f", other programs {usage.others:.0%}" if usage.others >= _NOISE else ""
+    noise = "; the figures say little, measure on a quiet machine" if usage.others >= _MUCH_NOISE else ""
+    return f"processors busy {usage.utilisation:.0%} of {usage.cores} cores{gpus}{others}{noise}"
 
 
 def _show_loads(loads: list[Load], held: int, latency: float, asked: int) -> None:
@@ -268,6 +273,8 @@ def _show_loads(loads: list[Load], held: int, latency: float, asked: int) -> Non
         row = f"{load.streams}", f"{load.rate:g}", f"{load.fps:.1f}", *times, "held" if load.held else load.reason
         table.add_row(*row, style="bold" if load.streams == held else "")
     console.print(table)
+    if max(load.others for load in loads) >= _MUCH_NOISE:
+        console.print("other programs took much of the processors meanwhile: on a quiet machine it may be more")
     if not asked:
         console.print(
             f"this machine holds {held} such cameras with p99 latency within {1000 * latency:.0f} ms"
@@ -280,7 +287,7 @@ def _show_comparison(result: Comparison) -> None:
     console = Console(highlight=False)
     table = _table("chain", "FPS", "lowest", "highest", "p99 ms", "busy")
     for side in result.sides:
-        middle = sorted(side.fps)[len(side.fps) // 2]
+        middle = statistics.median(side.fps)
         figures = f"{middle:.1f}", f"{min(side.fps):.1f}", f"{max(side.fps):.1f}"
         table.add_row(side.name, *figures, f"{1000 * side.latency.p99:.0f}", f"{side.utilisation:.0%}")
     console.print(table)
@@ -291,3 +298,5 @@ def _show_comparison(result: Comparison) -> None:
         markup=False,
         soft_wrap=True,
     )
+    if min(result.ratios) < 1 < max(result.ratios):
+        console.print("the rounds do not agree which is faster; measure more --rounds, or on a quieter machine")

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.errors import UsageError
 from pipeline.inference import cache as files
 from pipeline.inference.choice import remembered
 
@@ -21,6 +22,7 @@ def cache(context: typer.Context, as_json: Annotated[bool, typer.Option("--json"
     """List the networks that were converted, and the runtime that was chosen for each, with the times it took."""
     if context.invoked_subcommand:
         return
+    _check()
     entries, choices = list(files.entries()), list(remembered())
     if as_json:
         found = {
@@ -41,11 +43,25 @@ def cache(context: typer.Context, as_json: Annotated[bool, typer.Option("--json"
     if choices:
         console.print(table)
     total = sum(entry.size for entry in entries)
-    console.print(f"{len(entries)} files, {total / 1e6:.1f} MB in {files.folder()}", markup=False, soft_wrap=True)
+    console.print(
+        f"{len(entries)} file{'s' * (len(entries) != 1)}, {total / 1e6:.1f} MB in {files.folder()}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @app.command("clear")
 def clear() -> None:
     """Delete all of it: networks are converted, and runtimes tried, when they are next used."""
+    _check()
     count, size = files.clear()
-    print(f"deleted {count} files, {size / 1e6:.1f} MB, from {files.folder()}")
+    print(f"deleted {count} file{'s' * (count != 1)}, {size / 1e6:.1f} MB, from {files.folder()}")
+
+
+def _check() -> None:
+    folder = files.folder()
+    for part in (folder, *folder.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise UsageError(f"the cache cannot be in {folder}: {part} is a file; set FRAMECHAIN_CACHE to a folder")
+            return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import os
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -81,7 +82,12 @@ class OnnxModel(Model):
 
 
 def import_onnxruntime() -> Any:
-    """ONNX Runtime; raises MissingExtra without it, BrokenRuntime where it does not load."""
+    """ONNX Runtime; raises MissingExtra without it, BrokenRuntime where it does not load.
+
+    From 1.29 on its builds for Linux keep an id of the device in the user's cache and report to their maker what
+    networks are loaded, unless they are told not to before they load. Whoever wants that sets the variable to 0.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return imported("onnxruntime", MissingPackage(".onnx networks", "pip install onnxruntime"))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
-from pipeline.errors import FramechainError, UsageError
+from pipeline.errors import FramechainError, Interrupted, UsageError
 from pipeline.inference.candidates import Candidate, Wish, candidates, load
 from pipeline.inference.model import Model, shortened
 
@@ -65,6 +66,8 @@ def tried(weights: str | Path, digest: str, wish: Wish) -> list[Candidate]:
                 found = [Candidate(**raw) for raw in told["candidates"]]
                 if first and len(found) > 1:
                     logger.info("%s: trying once what computes it fastest here", Path(weights).name)
+        if process.interrupted:
+            raise Interrupted("while it was tried what computes fastest here; that begins again next time")
         if not found:
             raise FramechainError(f"the process that tries runtimes {process.ending}; name one with --runtime")
         if len(results) < len(found):
@@ -78,11 +81,11 @@ class _Process:
     """A process that tries candidates; iterating gives what it says.
 
     Attributes:
-        ending: how it ended, once it has.
+        ending: how it ended, once it has. interrupted: whether Ctrl-C ended it, which the terminal tells it as well.
     """
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self.ending = ""
+        self.ending, self.interrupted = "", False
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._child = subprocess.Popen(
             [sys.executable, "-m", __name__],
@@ -109,6 +112,7 @@ class _Process:
         if exc[0] is not None:
             self._child.kill()
         code = self._child.wait()
+        self.interrupted = code == -signal.SIGINT
         assert self._child.stdout is not None
         self._child.stdout.close()
         self._errors.seek(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.inference.onnxruntime import import_onnxruntime
 from pipeline.ocr.engine import Engine
 
 
@@ -14,6 +15,7 @@ class RapidOCREngine(Engine):
     name = "rapidocr"
 
     def __init__(self, threads: int = 0) -> None:
+        import_onnxruntime()  # on our terms, before RapidOCR does
         from rapidocr import RapidOCR
 
         self._ocr = RapidOCR(

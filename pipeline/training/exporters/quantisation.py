@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MissingExtra
+from pipeline.inference.onnxruntime import import_onnxruntime
 from pipeline.training.exporters.exporter import Scheme
 
 
@@ -89,6 +90,7 @@ def by_onnxruntime(
         MissingExtra: a package that it takes is not installed.
     """
     with _quiet(), tempfile.TemporaryDirectory() as scratch:
+        import_onnxruntime()
         try:
             import onnx
             from onnxruntime import quantization as ort
