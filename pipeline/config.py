@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -61,6 +61,14 @@ class Settings(BaseModel):
     checkpoint_every: float = Field(5.0, gt=0, description="seconds between two checkpoints")
     resume: bool = Field(False, description="go on from the checkpoint; where there is none, begin anew")
     fresh: bool = Field(False, description="begin anew whatever checkpoint there is")
+    on_failure: Literal["end", "skip", "restart"] | None = Field(
+        None,
+        description="when a stage fails on a frame: end the run; skip and count the frame; or restart the stage, too, "
+        "with what it remembers. A sink is never restarted. If empty: skip with keep_going, else end",
+    )
+    watchdog: float | None = Field(
+        60.0, gt=0, description="seconds that a stage or sink may take for one call before the run counts as unhealthy"
+    )
 
 
 @dataclass(slots=True)
@@ -72,10 +80,11 @@ class Chain:
     sinks: list[Sink]
     settings: Settings = field(default_factory=Settings)
 
-    def pipeline(self, *more_sinks: Sink, trace: Trace | None = None) -> Pipeline:
-        """A pipeline that runs this chain, into `more_sinks` too."""
+    def pipeline(self, *more_sinks: Sink, trace: Trace | None = None, service: bool = False) -> Pipeline:
+        """A pipeline that runs this chain, into `more_sinks` too; as a service also without any source."""
         sinks = [*self.sinks, *more_sinks]
-        return Pipeline(self.sources, self.stages, sinks, trace=trace, **self.settings.model_dump())
+        settings = self.settings.model_dump()
+        return Pipeline(self.sources, self.stages, sinks, trace=trace, service=service, **settings)
 
 
 class Document:
@@ -190,11 +199,20 @@ class Document:
         """Take out every stage or sink called `name`."""
         self.data[section] = [entry for entry in self._list(section) if _name(entry) != name]
 
-    def build(self, reports: Mapping[str, Path | None] | None = None) -> Chain:
+    def source(self, number: int) -> Source:
+        """The source at this place, not opened.
+
+        Raises:
+            UsageError: it is wrong.
+        """
+        return self._source(self._list("sources")[number], ("sources", number))
+
+    def build(self, reports: Mapping[str, Path | None] | None = None, more: bool = False) -> Chain:
         """Turn the data into components and check that they fit together. Opens nothing.
 
         Args:
             reports: what will be written besides, by its name ("the report"); none may be another file of the run.
+            more: whether sources may come while it runs.
 
         Raises:
             UsageError: one line that names file, line, key, cause and cure.
@@ -208,7 +226,7 @@ class Document:
             [self._component(sinks, entry, ("sinks", n)) for n, entry in enumerate(self._list("sinks"))],
             settings,
         )
-        if len(chain.sources) > 1:
+        if more or len(chain.sources) > 1:
             for sink in chain.sinks:
                 _split_by_source(sink)
         _check_outputs(chain, reports or {}, Path(self._path) if self._path else None)

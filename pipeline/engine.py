@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from pipeline.address import redacted
 from pipeline.channel import Aborted, Channel
@@ -17,19 +19,28 @@ from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
 from pipeline.intake import Entry, Gathering, Intake, Item
 from pipeline.live import Supervisor
-from pipeline.metrics import Metrics, Snapshot, unique
+from pipeline.metrics import Metrics, Snapshot, StageMetrics
+from pipeline.output import PLACEHOLDER
+from pipeline.progress import Onward
+from pipeline.roster import Member, Part, Roster
 from pipeline.sink import Sink
 from pipeline.source import Source, SourceInfo, create_source
 from pipeline.stage import Stage, check_chain
 from pipeline.trace import Trace
+from pipeline.watchdog import Watchdog
 from pipeline.window import Window
-from pipeline.workers import Control, Crew, Fan, Inbox, Outbox, read_source, write_sink
+from pipeline.workers import Control, Crew, Fan, Inbox, Outbox, Reading, read_source, write_sink
+from trackers.registry import nearest
 
 logger = logging.getLogger("framechain")
 
 # A file on a disk that hangs cannot be interrupted from outside; once everything else is finished its reader gets this
 # many seconds and is then left behind (its thread does not keep the process alive).
 _READER_GRACE = 2.0
+
+Phase = Literal["starting", "running", "stopping", "ended"]
+
+_POLL = 0.05  # seconds between looks at a source that leaves
 
 
 class Pipeline:
@@ -52,15 +63,22 @@ class Pipeline:
         trace: collects every frame's way through every part.
         checkpoint: a folder in which what the run remembers is saved every `checkpoint_every` seconds and at its end.
         resume: go on from what is saved there; where nothing is, begin anew. fresh: begin anew whatever is there.
+        service: go on without any source, until stopped; else the run ends with its last source.
+        on_failure: what to do when a stage or sink fails on a frame: "end" the run; "skip" it and count it; or
+            "restart" the stage as well, with what it remembers, at most five times a minute; if not given: "skip" with
+            `keep_going`, else "end". Sinks are not restarted.
+        watchdog: seconds that a stage or sink may take for one call; `overdue` tells of those that take longer.
 
     Attributes:
         metrics: `metrics.snapshot()` tells at any time what has happened so far.
-        infos: the sources as opened, ids made unique; one that was not there at first joins them later.
+        infos: the sources as opened, ids made unique; one that was not there at first, or is added, joins them later,
+            and one that is removed leaves them.
+        began: the ids of the sources it was made with, in their order; None for one that was left out.
 
     Raises:
         UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri; or there is a
             checkpoint that cannot be gone on from, or that would be overwritten unasked.
-        ValueError: there is no source.
+        ValueError: there is no source, and it is not a service.
     """
 
     def __init__(
@@ -77,8 +95,11 @@ class Pipeline:
         checkpoint_every: float = 5.0,
         resume: bool = False,
         fresh: bool = False,
+        service: bool = False,
+        on_failure: Literal["end", "skip", "restart"] | None = None,
+        watchdog: float | None = 60.0,
     ) -> None:
-        if not sources:
+        if not (sources or service):
             raise ValueError("a pipeline needs at least one source")
         check_chain(stages, [(sink.name, sink.requires) for sink in sinks])
         self.metrics = Metrics()
@@ -87,7 +108,8 @@ class Pipeline:
         self._stages, self._sinks = list(stages), list(sinks)
         self._queue = queue
         self._patience = staleness / 2  # a window that long would make frames stale
-        self._control = Control(self.metrics, keep_going, trace)
+        self._control = Control(self.metrics, keep_going, trace, on_failure)
+        self._watchdog = None if watchdog is None else Watchdog(self.metrics, watchdog)
         self._checkpoints: Checkpoints | None = None
         if checkpoint is not None:
             self._checkpoints = Checkpoints(Path(checkpoint), checkpoint_every, resume, fresh)
@@ -104,11 +126,16 @@ class Pipeline:
         )
         self._channels: list[Channel[Entry]] = []
         self._results: Channel[Entry] | None = None
-        self._supervisors: dict[str, Supervisor] = {}
+        self._supervisors: dict[str, Supervisor] = {}  # what it begins with
         self._expected: list[SourceInfo] = []
+        self._service = service
+        self._roster = Roster()
+        self._reading: StageMetrics | None = None
+        self._changing = threading.Lock()  # of who is in the run
         self._opened: list[Supervisor | Stage | Sink] = []
         self._ended = threading.Event()
-        self._started = False
+        self._started = self._running = False
+        self.began: list[str | None] = []
 
     def run(self) -> Snapshot:
         """Run to the end of all sources and return the final figures.
@@ -143,9 +170,12 @@ class Pipeline:
         self.metrics.start()
         if self._checkpoints is not None:
             self._checkpoints.start()
+        if self._watchdog is not None:
+            self._watchdog.start()
+        self._running = True
         for thread in (*workers, *readers):
             thread.start()
-        threading.Thread(target=self._finish, args=(readers, workers), name="finish", daemon=True).start()
+        threading.Thread(target=self._finish, args=(workers,), name="finish", daemon=True).start()
 
     def wait(self, timeout: float | None = None) -> Snapshot:
         """Wait for the end and return the final figures.
@@ -180,6 +210,120 @@ class Pipeline:
         """How many checkpoints were "saved", and how many "failed"."""
         return {} if self._checkpoints is None else {"saved": 0, "failed": 0, **self._checkpoints.counts}
 
+    def add(self, source: Source | str) -> SourceInfo:
+        """Take in another source while the run goes on. Any thread may; it waits until the source is open.
+
+        Returns:
+            what is known of it, with the id that it got: no other source of this run has or had it. With `keep_going`
+            that may be a camera that is not there yet: its size is 0 × 0, and it joins once it is there.
+
+        Raises:
+            FramechainError: it cannot be opened, or the run has ended; the others go on.
+            UsageError: it is wrong, or a sink has no file for it.
+        """
+        supervisor = Supervisor(create_source(source) if isinstance(source, str) else source)
+        self._check_takes_more()
+        supervisor.start()
+        try:
+            info, begun = self._opening(supervisor)
+            with self._changing:
+                info = replace(info, id=self._roster.name(info.id))
+                try:
+                    self._intake.expect(info)
+                except Aborted:
+                    raise _over() from None
+                if self._checkpoints is not None:
+                    self._checkpoints.join(info)
+                member = self._enlist(info.id, supervisor, begun, passing=True)
+                if begun:
+                    self.infos = [*self.infos, info]
+                    self._intake.begin(info)
+                member.thread.start()
+        except BaseException:
+            supervisor.close(0)
+            raise
+        return info
+
+    def remove(self, source: str, timeout: float | None = None) -> bool:
+        """Take a source out while the others go on. Any thread may, but none of the chain's own.
+
+        No more is read of it, its frames inside are finished, stages forget it, sinks close what they have of it alone.
+
+        Args:
+            source: its id. timeout: seconds to wait for all that; none: as long as it takes.
+
+        Returns:
+            whether it is out; if not, it leaves later.
+
+        Raises:
+            UsageError: no source of the run has that id.
+        """
+        if (member := self._roster.get(source)) is None:
+            raise UsageError(f"no source of this run is called '{source}'{nearest(source, self._roster.names())}")
+        member.passing = True
+        member.supervisor.end()
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        hung = time.monotonic() + _READER_GRACE
+        while not member.out.wait(min(_POLL, max(0.0, deadline - time.monotonic()))):
+            now = time.monotonic()
+            if not member.thread.is_alive() or self._intake.full(source):
+                hung = now + _READER_GRACE
+            elif now >= hung:
+                logger.warning("%s does not answer and is left behind", member.thread.name)
+                self._intake.end(source)
+                self._release(member, "reader")
+                hung = math.inf
+            if now >= deadline:
+                return False
+        return True
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing more is read: it was stopped, or something failed."""
+        return self._control.stopping.is_set()
+
+    @property
+    def phase(self) -> Phase:
+        """What it does now; "ended" once everything is closed."""
+        if self._ended.is_set():
+            return "ended"
+        if self.stopping:
+            return "stopping"
+        return "running" if self._running else "starting"
+
+    @property
+    def failure(self) -> FramechainError | None:
+        """What ended the run, if anything did."""
+        return self._control.failure
+
+    @property
+    def overdue(self) -> list[str]:
+        """The calls that take longer now than `watchdog` allows, in words."""
+        return [] if self._watchdog is None else self._watchdog.overdue()
+
+    def _check_takes_more(self) -> None:
+        if not self._started or self._reading is None or self.stopping or self._ended.is_set():
+            raise _over()
+        for sink in self._sinks:
+            if sink.per_source and PLACEHOLDER not in str(getattr(sink, "path", PLACEHOLDER)) and self._roster.used:
+                raise UsageError(
+                    f"sink '{sink.name}' writes a file for each source; put {PLACEHOLDER} into its path to add some"
+                )
+
+    def _opening(self, supervisor: Supervisor) -> tuple[SourceInfo, bool]:
+        """Wait for a source that is added: what is known of it, and whether it is there."""
+        try:
+            info = supervisor.opened(self._control.stopping)
+        except FramechainError as error:
+            expected = supervisor.await_return(error) if self._control.keep_going else None
+            if expected is None:
+                raise
+            logger.warning("%s; it is tried again", redacted(str(error)))
+            return expected, False
+        if info is None:
+            raise _over()
+        return info, True
+
     def __iter__(self) -> Iterator[Frame]:
         """Run, giving each frame as it leaves the chain. Leaving the loop early ends the run."""
         self._results = Channel(self._queue)
@@ -212,6 +356,7 @@ class Pipeline:
     def _open(self) -> None:
         supervisors = [Supervisor(source) for source in self._sources]
         self._opened += supervisors
+        self.began = [None] * len(supervisors)
         for supervisor in supervisors:
             supervisor.start()
         for supervisor in supervisors:
@@ -223,14 +368,15 @@ class Pipeline:
             except FramechainError as error:
                 info = supervisor.await_return(error) if self._control.keep_going else None
                 if info is None:
-                    nothing = supervisor is supervisors[-1] and not self._supervisors
+                    nothing = supervisor is supervisors[-1] and not (self._supervisors or self._service)
                     if not self._control.keep_going or nothing:
                         raise
                     logger.warning("%s; the other sources go on", redacted(str(error)))
                     continue
                 logger.warning("%s; it is tried again", redacted(str(error)))
                 infos = self._expected
-            info = replace(info, id=unique(info.id, self._supervisors))
+            info = replace(info, id=self._roster.name(info.id))
+            self.began[supervisors.index(supervisor)] = info.id
             infos.append(info)
             self._supervisors[info.id] = supervisor
         if self._checkpoints is not None:
@@ -250,7 +396,8 @@ class Pipeline:
 
     def _wire(self) -> tuple[list[threading.Thread], list[threading.Thread]]:
         """Connect all parts by queues, from the readers to the sinks; gives the readers' and the others' threads."""
-        decode = self.metrics.stage("decode", "source", len(self._supervisors))
+        self._reading = self.metrics.stage("decode", "source", max(1, len(self._supervisors)))
+        self._control.gone = self._gone
         saved = self._checkpoints
         over = {name for name in self._supervisors if saved is not None and saved.ended(name)}
         onward = {} if saved is None else {info.id: saved.onward(info) for info in (*self.infos, *self._expected)}
@@ -260,16 +407,18 @@ class Pipeline:
         for info in self._expected:
             if info.id not in over:
                 self._intake.expect(info)
+        begun = {info.id for info in self.infos}
         readers = []
         for name, supervisor in self._supervisors.items():
-            self.metrics.source(name, supervisor, None if saved is None else saved.follow(name, supervisor))
             if name in over:
+                assert saved is not None
+                self.metrics.source(name, supervisor, saved.follow(name, supervisor))
                 supervisor.close()
                 continue
-            begin = partial(self._join, name)
-            reading = (supervisor, name, self._intake, decode, self._control, begin, onward.get(name))
-            readers.append(threading.Thread(target=read_source, args=reading, name=f"read-{name}", daemon=True))
-        self._intake.close()
+            member = self._enlist(name, supervisor, name in begun, onward=onward.get(name))
+            readers.append(member.thread)
+        if not self._service:
+            self._intake.close()
 
         outlets = [self._channel() for _ in self._sinks]
         end = Fan(outlets, self._results, self._control)
@@ -282,7 +431,7 @@ class Pipeline:
         outboxes: list[Outbox] = [*channels, end]
         workers = []
         for stage, dispatch, inbox, outbox in zip(chain, dispatches, inboxes, outboxes, strict=True):
-            metrics = self.metrics.stage(stage.name, "stage", dispatch.workers)
+            metrics = self.metrics.stage(stage.name, "stage", dispatch.workers, faults=stage.faults)
             workers += Crew(stage, dispatch, inbox, outbox, metrics, self._control).threads()
         for sink, outlet in zip(self._sinks, outlets, strict=True):
             pending = partial(getattr, sink, "pending")
@@ -291,31 +440,82 @@ class Pipeline:
             workers.append(threading.Thread(target=write_sink, args=writing, name=metrics.name, daemon=True))
         return readers, workers
 
+    def _enlist(
+        self, name: str, supervisor: Supervisor, begun: bool, passing: bool = False, onward: Onward | None = None
+    ) -> Member:
+        """Open the books for a source; its thread is not started."""
+        assert self._reading is not None, "start() comes first"
+        saved = self._checkpoints
+        self.metrics.source(name, supervisor, None if saved is None else saved.follow(name, supervisor))
+        begin = partial(self._join, name)
+        reading = (supervisor, name, self._intake, self._reading, self._control, begin, onward)
+        member = Member(name, supervisor, begun, passing)
+        member.thread = threading.Thread(target=self._read, args=(member, reading), name=f"read-{name}", daemon=True)
+        self._roster.enter(member)
+        self._reading.workers = max(self._reading.workers, len(self._roster))
+        return member
+
+    def _read(self, member: Member, reading: Reading) -> None:
+        """Thread body: read a source to its end."""
+        read_source(*reading)
+        self._release(member, "reader")
+
     def _join(self, name: str, info: SourceInfo) -> None:
         """A source that could not be opened at first is there."""
         info = replace(info, id=name)
-        self.infos.append(info)
+        with self._changing:
+            self.infos = [*self.infos, info]
+            if (member := self._roster.get(name)) is not None:
+                member.begun = True
         if self._checkpoints is not None:
             self._checkpoints.join(info)
         self._intake.begin(info)
+
+    def _gone(self, name: str) -> None:
+        """All ends of the chain are done with a source."""
+        if (member := self._roster.get(name)) is not None:
+            self._release(member, "chain")
+
+    def _release(self, member: Member, part: Part) -> None:
+        """One of the two that hold a source lets go of it; after the second one it is out of the run."""
+        if not self._roster.released(member, part):
+            return
+        if member.passing and not self._control.stopping.is_set():  # what is there at the end stays in the report
+            self.metrics.retire(member.name)
+            with self._changing:
+                self.infos = [info for info in self.infos if info.id != member.name]
+        member.out.set()
 
     def _channel(self, capacity: int = 0, gathers: bool = False) -> Channel[Entry]:
         capacity = max(self._queue, capacity)
         self._channels.append(Gathering(capacity, Window(self._patience)) if gathers else Channel(capacity))
         return self._channels[-1]
 
-    def _finish(self, readers: list[threading.Thread], workers: list[threading.Thread]) -> None:
+    def _finish(self, workers: list[threading.Thread]) -> None:
+        if self._service:
+            self._control.stopping.wait()
+            self._intake.close()
         for worker in workers:
             worker.join()
         self.metrics.stop()
         if self._checkpoints is not None:
             self._checkpoints.close()
         deadline = time.monotonic() + _READER_GRACE
-        for reader in readers:
-            reader.join(max(0.0, deadline - time.monotonic()))
-            if reader.is_alive():
-                logger.warning("%s does not answer and is left behind", reader.name)
+        if self._watchdog is not None:
+            self._watchdog.close()
+        with self._changing:  # one that is being added has its thread started, or is refused
+            members = self._roster.members()
+        for member in members:
+            member.thread.join(max(0.0, deadline - time.monotonic()))
+            if member.thread.is_alive():
+                logger.warning("%s does not answer and is left behind", member.thread.name)
         self._ended.set()
+        for member in members:
+            member.out.set()
+
+
+def _over() -> FramechainError:
+    return FramechainError("the run does not take sources: it has not started, or has ended; make a new pipeline")
 
 
 class _Pass(Stage):

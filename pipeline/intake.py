@@ -37,11 +37,16 @@ class Begin:
     source: SourceInfo
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class End:
-    """In line after a source's last frame."""
+    """In line after a source's last frame.
+
+    Attributes:
+        undelivered: sinks that have not been told yet.
+    """
 
     source: str
+    undelivered: int = 0
 
 
 Entry = Item | Begin | End | Mark
@@ -55,6 +60,8 @@ class _Lane:
     begun: bool = True
     ended: bool = False
     gap: bool = False  # a frame that came first after a gap was dropped: the next one is that now
+    full: bool = False  # its reader waits for room
+    joined: float = 0.0  # where the line was when it joined: media time, seconds
 
 
 class Intake:
@@ -98,36 +105,54 @@ class Intake:
         self._closed = False
         self._aborted = False
         self._taken = 0
+        self._order = 0
+        self._line = 0.0  # media time of the last frame of a file that was handed on
+        self._over = False
 
     def begin(self, source: SourceInfo) -> None:
-        """A source will give frames."""
+        """A source will give frames. A file that joins others in their midst is lined up with what they give then."""
         with self._changed:
-            order = self._lanes[source.id].order if source.id in self._lanes else len(self._lanes)
-            self._lanes[source.id] = _Lane(source, order)
+            self._lanes[source.id] = _Lane(source, self._place(source), joined=self._line)
             self._window.begin(source)
             self._notices.append(Begin(source))
             self._changed.notify_all()
 
     def expect(self, source: SourceInfo) -> None:
-        """A source may begin later; the line does not end before it has ended."""
+        """A source may begin later; the line does not end before it has ended.
+
+        Raises:
+            Aborted: the line has ended.
+        """
         with self._changed:
-            self._lanes[source.id] = _Lane(source, len(self._lanes), begun=False)
+            if self._over or self._aborted:
+                raise Aborted
+            self._lanes[source.id] = _Lane(source, self._place(source), begun=False)
+
+    def _place(self, source: SourceInfo) -> int:
+        if source.id in self._lanes:
+            return self._lanes[source.id].order
+        self._order += 1
+        return self._order
 
     def put(self, item: Item) -> None:
         """Add a frame of a source that has begun.
 
         Raises:
-            Aborted: nobody takes frames any more.
+            Aborted: nobody takes frames any more, or none of this source.
         """
         with self._changed:
-            lane = self._lanes[item.frame.source]
+            lane = self._lanes.get(item.frame.source)
+            if lane is None or lane.ended:
+                raise Aborted
             if lane.info.live:
                 while len(lane.frames) >= self._capacity:
                     lane.gap |= lane.frames.popleft().frame.discontinuity
                     self._lose(lane.info.id, "queue full")
             else:
                 while len(lane.frames) >= self._capacity and not self._aborted:
+                    lane.full = True
                     self._changed.wait()
+                lane.full = False
             if self._aborted:
                 raise Aborted
             lane.frames.append(item)
@@ -137,9 +162,15 @@ class Intake:
     def end(self, source: str) -> None:
         """A source has given its last frame."""
         with self._changed:
-            self._lanes[source].ended = True
+            if source in self._lanes:
+                self._lanes[source].ended = True
             self._window.end(source)
             self._changed.notify_all()
+
+    def full(self, source: str) -> bool:
+        """Whether the reader of a source waits for room."""
+        with self._changed:
+            return source in self._lanes and self._lanes[source].full
 
     def close(self) -> None:
         """No more sources will begin."""
@@ -168,7 +199,8 @@ class Intake:
                     self._changed.wait(pause)
                     continue
                 entries = self._ready(limit)
-                if entries or (self._closed and not self._lanes):
+                self._over = not entries and self._closed and not self._lanes
+                if entries or self._over:
                     ticket = self._taken
                     self._taken += bool(entries)
                     self._changed.notify_all()
@@ -200,6 +232,8 @@ class Intake:
                 lane.gap |= item.frame.discontinuity
                 self._lose(lane.info.id, "stale")
                 continue
+            if not lane.info.live:
+                self._line = max(self._line, lane.joined + item.frame.timestamp)
             item.frame.discontinuity |= lane.gap
             lane.gap = False
             entries.append(item)
@@ -240,7 +274,7 @@ class Intake:
             return min(waiting, key=lambda lane: lane.frames[0].entered)
         if len(waiting) < sum(1 for lane in self._lanes.values() if lane.frames or not lane.ended):
             return None  # a file that has not been decoded so far might hold an earlier frame
-        return min(waiting, key=lambda lane: (lane.frames[0].frame.timestamp, lane.order))
+        return min(waiting, key=lambda lane: (lane.joined + lane.frames[0].frame.timestamp, lane.order))
 
 
 class Gathering(Channel[Entry]):

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from pipeline.disk_full import DiskFull
 from pipeline.frame import Frame
-from pipeline.output import PLACEHOLDER, PartedSink, cannot_write
+from pipeline.output import PartedSink, cannot_write
 from pipeline.parts import PART, Series
 from pipeline.source import SourceInfo
 
@@ -94,9 +94,10 @@ class LineSink(PartedSink, ABC):
 
     def end(self, source: str) -> None:
         """Close the source's own file."""
-        path = self._claimed[source]
-        if PLACEHOLDER in str(self.path) and path in self._files:
+        path = self._claimed.get(source)
+        if path is not None and self.own_files and path in self._files:
             self._files.pop(path).close()
+        super().end(source)
 
     def close(self) -> None:
         """Close all files."""

@@ -195,7 +195,7 @@ class Supervisor:
             return not self._readers
 
     def _read(self, source: Source, deliver: Deliver, stopping: threading.Event) -> None:
-        while not stopping.is_set() and self._given != self._source.max_frames:
+        while not (stopping.is_set() or self._over) and self._given != self._source.max_frames:
             start = time.perf_counter()
             frame = source.read()
             if frame is None:

@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,6 +19,12 @@ from pipeline.progress import Progress
 _BUCKETS_PER_OCTAVE = 16
 _FLOOR = 1e-6
 _BUCKETS = 32 * _BUCKETS_PER_OCTAVE
+
+
+ENDED = "ended sources"
+"""The one account of those sources that left a run long ago."""
+
+_REMEMBERED = 16  # sources that left, with accounts of their own
 
 
 class Histogram:
@@ -91,6 +97,9 @@ class StageSnapshot:
         queue_now, queue_max: frames waiting for it now, and the most there ever were.
         dropped: of a sink: frames that it took and that are not in its output, by reason.
         pending: of a sink: frames that it keeps safe for a peer that has not had them yet.
+        faults: what went wrong besides frames, by kind: "overdue" calls, "restarts", and what a stage itself counts.
+        age: seconds since its last call ended; None before that.
+        present: seconds that its longest call of those that go on now has taken; None while there is none.
     """
 
     name: str
@@ -109,6 +118,9 @@ class StageSnapshot:
     queue_max: int
     dropped: dict[str, int] = field(default_factory=dict)
     pending: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    age: float | None = None
+    present: float | None = None
 
 
 State = Literal["connecting", "live", "reading", "stalled", "backing off", "ended"]
@@ -202,7 +214,7 @@ class StageMetrics:
     """Counters of one stage, sink or source. Any thread may write.
 
     Args:
-        dropped, pending: a sink's own live figures.
+        dropped, pending: a sink's own live figures. faults: a stage's own.
     """
 
     def __init__(
@@ -212,8 +224,12 @@ class StageMetrics:
         workers: int,
         dropped: Counter[str] | None = None,
         pending: Callable[[], int] = int,
+        faults: Counter[str] | None = None,
     ) -> None:
         self.name, self.kind, self.workers = name, kind, workers
+        self._own_faults, self._faults = Counter() if faults is None else faults, Counter[str]()
+        self._present: dict[int, float] = {}  # by thread: when its call began
+        self._last: float | None = None
         self._dropped, self._pending = Counter() if dropped is None else dropped, pending
         self._lock = threading.Lock()
         self._service = Histogram()
@@ -249,15 +265,40 @@ class StageMetrics:
         """Count the body as one call on so many frames; all of them failed if it raises."""
         start = time.perf_counter()
         try:
-            yield
+            with self.watching():
+                yield
         except BaseException:
             self.served(time.perf_counter() - start, 0, frames)
             raise
         self.served(time.perf_counter() - start, frames)
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """The body is a call that must not take for ever."""
+        thread = threading.get_ident()
+        with self._lock:
+            self._present[thread] = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._present[thread]
+                self._last = time.perf_counter()
+
+    @property
+    def present(self) -> dict[int, float]:
+        """The calls that go on now: by the thread's number when they began (perf_counter)."""
+        with self._lock:
+            return dict(self._present)
+
+    def fault(self, kind: str) -> None:
+        """Something went wrong besides frames."""
+        with self._lock:
+            self._faults[kind] += 1
+
     def snapshot(self, elapsed: float) -> StageSnapshot:
         """The figures now, for a run that has lasted `elapsed` seconds."""
-        pending = self._pending()
+        pending, now = self._pending(), time.perf_counter()
         with self._lock:
             return StageSnapshot(
                 name=self.name,
@@ -276,7 +317,19 @@ class StageMetrics:
                 queue_max=self._queue_max,
                 dropped=dict(self._dropped),
                 pending=pending,
+                faults=dict(self._own_faults + self._faults),
+                age=None if self._last is None else max(0.0, now - self._last),
+                present=max(0.0, now - min(self._present.values())) if self._present else None,
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the reader of a source that has ended last told."""
+
+    dropped: Counter[str]
+    changes: list[Change]
+    connections: int
 
 
 @dataclass(slots=True)
@@ -290,12 +343,17 @@ class _SourceAccount:
 
 
 class Metrics:
-    """All figures of one run. `snapshot()` may be called from any thread at any time."""
+    """All figures of one run. `snapshot()` may be called from any thread at any time.
+
+    Of the sources that came or went while it ran, the last few that ended have accounts of their own; those before them
+    are summed up in one, called `ENDED`. So it stays small however many come and go, and no frame leaves the books.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stages: list[StageMetrics] = []
         self._sources: dict[str, _SourceAccount] = {}
+        self._retired: deque[str] = deque()
         self._latency = Histogram()
         self._started: float | None = None
         self._ended: float | None = None
@@ -308,12 +366,19 @@ class Metrics:
         workers: int = 1,
         dropped: Counter[str] | None = None,
         pending: Callable[[], int] = int,
+        faults: Counter[str] | None = None,
     ) -> StageMetrics:
         """Counters for one more part; a name that is taken gets a number. See StageMetrics."""
         with self._lock:
             name = unique(name, {stage.name for stage in self._stages})
-            self._stages.append(StageMetrics(name, kind, workers, dropped, pending))
+            self._stages.append(StageMetrics(name, kind, workers, dropped, pending, faults))
             return self._stages[-1]
+
+    @property
+    def parts(self) -> list[StageMetrics]:
+        """The counters of all parts."""
+        with self._lock:
+            return list(self._stages)
 
     def source(self, source: str, reader: Tended, before: Progress | None = None) -> None:
         """Keep an account of a source, of whose state `reader` tells; it goes on from what was counted before."""
@@ -322,6 +387,33 @@ class Metrics:
             if before is not None:
                 account.given, account.finished = before.given, before.finished
                 account.lost, account.before = Counter(before.lost), Counter(before.unread)
+
+    def retire(self, source: str) -> None:
+        """A source has left: of its account the figures stay, and once there are many they join those of others."""
+        with self._lock:
+            account = self._sources[source]
+        reader = account.reader
+        told = _Told(reader.dropped, reader.changes, reader.connections)
+        with self._lock:
+            account.reader = told
+            if remaining := account.given - account.finished - sum(account.lost.values()):
+                account.lost["abandoned"] += remaining
+            self._retired.append(source)
+            if len(self._retired) > _REMEMBERED:
+                self._fold(self._sources.pop(self._retired.popleft()))
+
+    def _fold(self, account: _SourceAccount) -> None:
+        nobody = _SourceAccount(_Told(Counter(), [], 0))
+        whole, one = self._sources.get(ENDED, nobody), account.reader
+        before = whole.reader
+        self._sources[ENDED] = _SourceAccount(
+            _Told(before.dropped + one.dropped, one.changes[-1:], before.connections + one.connections),
+            whole.given + account.given,
+            whole.finished + account.finished,
+            whole.lost + account.lost,
+            whole.before + account.before,
+            max((last for last in (whole.last, account.last) if last is not None), default=None),
+        )
 
     def start(self) -> None:
         """The first frame is asked for now."""
@@ -338,15 +430,17 @@ class Metrics:
     def given(self, source: str) -> None:
         """A source gave a frame to the chain."""
         with self._lock:
-            account = self._sources[source]
+            if (account := self._sources.get(source)) is None:
+                return  # it had been given up, and its reader woke up after all
             account.given += 1
             if self._ended is not None:  # read while the run was aborted
                 account.lost["aborted"] += 1
 
     def lost(self, source: str, reason: str) -> None:
-        """A frame left the chain before its end."""
+        """A frame left the chain before its end. Once the run is over it has been counted as aborted already."""
         with self._lock:
-            self._sources[source].lost[reason] += 1
+            if (account := self._sources.get(source)) is not None and self._ended is None:
+                account.lost[reason] += 1
 
     def finished(self, source: str, entered: float) -> None:
         """A frame that entered the chain at `entered` (perf_counter) left it at its end."""
@@ -400,7 +494,7 @@ def _source_snapshot(
         finished=account.finished,
         in_flight=captured - account.finished - sum(dropped.values()),
         dropped=dict(dropped),
-        age=None if account.last is None else now - account.last,
+        age=None if account.last is None else max(0.0, now - account.last),
         state=changes[-1].state,
         connections=connections,
         changes=changes,

@@ -22,6 +22,12 @@ from pipeline.source import SourceInfo
 
 PLACEHOLDER = "{source}"
 
+_WRITTEN = 4096
+"""Files of sources that ended, of which a sink remembers that they are taken.
+
+Ids do not repeat within a run, so this is for those only that become the same when they are made safe for a file name.
+"""
+
 
 class FileSink(Sink, ABC):
     """A sink that writes files. `{source}` in its path stands for the id of the source, made safe for a file name.
@@ -37,6 +43,7 @@ class FileSink(Sink, ABC):
     )
 
     _claimed: dict[str, Path] = PrivateAttr(default_factory=dict)
+    _written: dict[Path, None] = PrivateAttr(default_factory=dict)  # files of sources that ended, the oldest first
     _live: bool = PrivateAttr(False)
     _pause: Pause | None = PrivateAttr(None)
 
@@ -112,7 +119,7 @@ class FileSink(Sink, ABC):
             FramechainError: the directory cannot be made, or a link leads out of it.
         """
         if PLACEHOLDER not in str(self.path):
-            if self.per_source and self._claimed.keys() - {source}:
+            if self.per_source and (self._written or self._claimed.keys() - {source}):
                 raise UsageError(
                     f"sink '{self.name}' writes a file for each source, and {self.path} is only one; "
                     f"put {PLACEHOLDER} into its path"
@@ -121,15 +128,29 @@ class FileSink(Sink, ABC):
         else:
             name, taken = file_safe(source), set(self._claimed.values()) - {self._claimed.get(source)}
             path, n = _filled(self.path, name), 2
-            while path in taken:  # "a/b" and "a_b" are one name when made safe
+            while path in taken or path in self._written:  # "a/b" and "a_b" are one name when made safe
                 path, n = _filled(self.path, f"{name}-{n}"), n + 1
             make_inside(path, self.path)
         self._claimed[source] = path
         return path
 
+    def end(self, source: str) -> None:
+        """The source gives no more; its own file is not given to another."""
+        path = self._claimed.pop(source, None)
+        if path is not None and (self.per_source or self.own_files):
+            self._written[path] = None
+            while len(self._written) > _WRITTEN:
+                del self._written[next(iter(self._written))]
+
+    @property
+    def own_files(self) -> bool:
+        """Whether each source has a file of its own."""
+        return PLACEHOLDER in str(self.path)
+
     def close(self) -> None:
         """Forget which source writes where."""
         self._claimed.clear()
+        self._written.clear()
         self._live, self._pause = False, None
 
 
@@ -173,6 +194,13 @@ class PartedSink(FileSink, ABC):
         if path != self._claimed[source]:
             make_inside(path, self.path)
         return path
+
+    def end(self, source: str) -> None:
+        """The source gives no more: its own series of parts is complete."""
+        path = self._claimed.get(source)
+        super().end(source)
+        if path is not None and self.own_files:
+            self._series.pop(path, None)
 
     @property
     def kept(self) -> Kept:

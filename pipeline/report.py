@@ -18,10 +18,11 @@ def tables(snapshot: Snapshot) -> Group:
 
 
 def _not_out(sink: StageSnapshot) -> str:
-    """What did not get out of a sink, in words; empty where all did."""
+    """What did not get out of a sink, or went wrong in a stage, in words; empty where nothing did."""
     lost = ", ".join(f"{reason} {count:,}" for reason, count in sorted(sink.dropped.items()) if count)
     parts = [f"{sum(sink.dropped.values()):,} frames are not in its output ({lost})"] if lost else []
     parts += [f"{sink.pending:,} wait for the next run"] if sink.pending else []
+    parts += [f"{kind} {count:,}" for kind, count in sorted(sink.faults.items()) if count]
     return f"{sink.name}: {', '.join(parts)}" if parts else ""
 
 
@@ -131,6 +132,12 @@ def _exposition(snapshot: Snapshot) -> Iterator[str]:
         for reason, count in stage.dropped.items()
     ]
     yield from family("sink_dropped_total", "counter", "Frames a sink took that are not in its output.", lost)
+    faults = [
+        (_labels(stage=stage.name, kind=stage.kind, fault=fault), float(count))
+        for stage in stages
+        for fault, count in stage.faults.items()
+    ]
+    yield from family("stage_faults_total", "counter", "What went wrong in a stage or sink besides frames.", faults)
     pending = [(_labels(sink=stage.name), float(stage.pending)) for stage in stages if stage.kind == "sink"]
     yield from family("sink_pending_frames", "gauge", "Frames that wait for a sink's peer.", pending)
     for name, help_text in (("service", "Duration of the call that carried a frame."), ("waiting", "Time in queue.")):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from typing_extensions import Self
 
 from pipeline.component import Component
@@ -46,6 +47,13 @@ class Stage(Component, ABC):
         le=64,
         description="threads that run this stage, more than 1 only if stateless; if empty: what suits the stage",
     )
+
+    _faults: Counter[str] = PrivateAttr(default_factory=Counter)
+
+    @property
+    def faults(self) -> Counter[str]:
+        """What it could not do and left out, other than whole frames, by kind."""
+        return self._faults
 
     def needs(self) -> frozenset[str]:
         """What this stage reads as it is configured: `requires`, unless its options change that."""

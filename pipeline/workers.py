@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pipeline.channel import Aborted, Channel, Sequencer
 from pipeline.checkpoint import Mark
@@ -31,6 +31,11 @@ from pipeline.trace import Trace
 logger = logging.getLogger("framechain")
 
 _UNTRACED = nullcontext()
+
+_RESTARTS = 5
+"""Of a stage within a minute; a stage that fails more often is not helped by it."""
+
+_MINUTE = 60.0
 
 
 class Inbox(Protocol):
@@ -60,28 +65,44 @@ class Outbox(Protocol):
 class Control:
     """What all workers of a run share: whether to stop, what failed, and what to do about failures."""
 
-    def __init__(self, metrics: Metrics, keep_going: bool, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        keep_going: bool,
+        trace: Trace | None = None,
+        on_failure: Literal["end", "skip", "restart"] | None = None,
+    ) -> None:
         self.metrics = metrics
         self.keep_going = keep_going
+        self.on_failure = on_failure or ("skip" if keep_going else "end")
         self.trace = trace
         self.stopping = threading.Event()
         self.failure: StageError | None = None
+        self.gone: Callable[[str], None] = lambda _: None
+        """Told of a source once all ends of the chain are done with it."""
         self._lock = threading.Lock()
         self._told: set[str] = set()
 
     def report(self, error: StageError) -> None:
         """A part failed: end the run (the first failure is the one that is raised), or log it and go on.
 
-        With `keep_going` the first failure of each part is logged; the metrics count them all.
+        Where the run goes on, the first failure of each part is logged; the metrics count them all.
         """
+        goes_on = self.keep_going if error.stage == "reading" else self.on_failure != "end"
+        if not goes_on:
+            self.fail(error)
+            return
         with self._lock:
             first = error.stage not in self._told
             self._told.add(error.stage)
-            if not self.keep_going:
-                self.failure = self.failure or error
-                self.stopping.set()
-        if self.keep_going and first:
+        if first:
             logger.warning("%s; going on, further failures of %s are only counted", error, error.stage)
+
+    def fail(self, error: StageError) -> None:
+        """A part failed, and the run ends with it."""
+        with self._lock:
+            self.failure = self.failure or error
+        self.stopping.set()
 
     def finished(self, item: Item) -> None:
         """One of the ends of the chain is done with a frame; the last one completes it."""
@@ -92,6 +113,14 @@ class Control:
             self.metrics.finished(item.frame.source, item.entered)
             if self.trace is not None:
                 self.trace.passed(item.frame, item.entered)
+
+    def ended(self, end: End) -> None:
+        """One of the ends of the chain is done with a source."""
+        with self._lock:
+            end.undelivered -= 1
+            complete = end.undelivered <= 0
+        if complete:
+            self.gone(end.source)
 
     def lost(self, source: str, reason: str) -> None:
         """A frame left the chain before its end."""
@@ -123,6 +152,10 @@ class Fan:
                 self._control.finished(entry)
         elif isinstance(entry, Mark):
             entry.expect(len(self._channels))
+        elif isinstance(entry, End):
+            entry.undelivered = len(self._sinks)
+            if not self._sinks:
+                self._control.ended(entry)
         for channel in self._channels:
             channel.put(entry)
 
@@ -130,6 +163,10 @@ class Fan:
         """Let all of them finish."""
         for channel in self._channels:
             channel.close()
+
+
+Reading = tuple[Supervisor, str, Intake, StageMetrics, Control, BeginSource, Onward | None]
+"""The arguments of `read_source`."""
 
 
 def read_source(
@@ -170,6 +207,42 @@ def read_source(
             logger.warning("%s does not answer; its reader is left behind", name)
 
 
+class Calls:
+    """Lets either any number of calls go on, or one thread be alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+        self._alone = False
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """The body is a call; it waits while somebody is alone."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def none(self) -> Iterator[None]:
+        """The body is alone; it waits for the calls that go on."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._alone = True
+            self._changed.wait_for(lambda: not self._count)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
+
+
 class Crew:
     """The workers of one stage: take a batch, process it, hand it on in order."""
 
@@ -189,6 +262,8 @@ class Crew:
         self._lock = threading.Lock()
         self._working = dispatch.workers
         self._failed: Counter[str] = Counter()
+        self._calls = Calls()
+        self._restarts: deque[float] = deque()
 
     def threads(self) -> list[threading.Thread]:
         """One thread a worker, not started."""
@@ -210,6 +285,10 @@ class Crew:
         except Aborted:
             self._inbox.abort()
             self._sequencer.abort()
+        except Exception as error:  # a mistake of ours must not leave the others waiting for this worker
+            self._control.fail(StageError(self._metrics.name, "", -1, error))
+            self._inbox.abort()
+            self._sequencer.abort()
         finally:
             with self._lock:
                 self._working -= 1
@@ -228,11 +307,20 @@ class Crew:
             done += self._process(frames)
             frames = []
             if isinstance(entry, End):
-                self._stage.forget(entry.source)
+                self._forget(entry.source)
             elif isinstance(entry, Mark) and not self._stage.stateless:
                 entry.add(self._metrics.name, self._stage.state_dict)
             done.append(entry)
         return done + self._process(frames)
+
+    def _forget(self, source: str) -> None:
+        try:
+            with self._calls.call(), self._metrics.watching():
+                self._stage.forget(source)
+        except Exception as error:
+            self._control.report(StageError(self._metrics.name, source, -1, error))
+            if self._control.on_failure == "end":
+                raise Aborted from error
 
     def _process(self, items: list[Item]) -> list[Entry | StageError]:
         """Run the stage; a frame it fails on becomes a StageError in its place."""
@@ -240,20 +328,56 @@ class Crew:
             return []
         try:
             frames = [item.frame for item in items]
-            with self._metrics.timing(len(items)), self._control.tracing(self._metrics.name, frames):
+            tracing = self._control.tracing(self._metrics.name, frames)
+            with self._calls.call(), self._metrics.timing(len(items)), tracing:
                 self._stage.process(frames)
         except Exception as error:
             if self._stage.stateless and len(items) > 1:  # one by one, to find the frame that it fails on
                 return [result for item in items for result in self._process([item])]
+            if self._control.on_failure == "restart":
+                self._restart(StageError(self._metrics.name, items[0].frame.source, items[0].frame.index, error))
             return [StageError(self._metrics.name, item.frame.source, item.frame.index, error) for item in items]
         return list(items)
+
+    def _restart(self, error: StageError) -> None:
+        """Close the stage and open it again, with what it remembers; the run ends where that does not help."""
+        with self._calls.none():
+            now = time.monotonic()
+            while self._restarts and now - self._restarts[0] > _MINUTE:
+                self._restarts.popleft()
+            if len(self._restarts) >= _RESTARTS:
+                logger.warning("%s was restarted %d times within a minute; the run ends", error.stage, _RESTARTS)
+                self._control.fail(error)
+                return
+            self._restarts.append(now)
+            self._metrics.fault("restarts")
+            state = self._remembered()
+            try:
+                self._stage.close()
+                self._stage.open()
+                if state:
+                    self._stage.load_state_dict(state)
+            except Exception as failure:
+                self._control.fail(StageError(self._metrics.name, "restarting", -1, failure))
+                return
+        kept = "with what it remembered" if state else "what it remembered is gone, tracks begin anew"
+        logger.warning("%s; it is restarted, %s", error, kept)
+
+    def _remembered(self) -> dict[str, Any]:
+        """What the stage knows of all sources, if it can tell, and after a failure still does."""
+        try:
+            state: dict[str, Any] = self._stage.state_dict()
+        except Exception as error:
+            logger.warning("%s does not tell what it remembers: %s", self._metrics.name, error)
+            return {}
+        return state
 
     def _deliver(self, batch: list[Entry | StageError]) -> None:
         for entry in batch:
             if isinstance(entry, StageError):
                 self._control.report(entry)
                 self._control.lost(entry.source, f"{entry.stage} failed")
-                if not self._control.keep_going:
+                if self._control.on_failure == "end" or self._control.failure is not None:
                     raise Aborted
                 self._failed[entry.source] += 1
                 continue
@@ -275,10 +399,13 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                 try:
                     if isinstance(entry, Begin):
                         source = entry.source.id
-                        sink.begin(entry.source)
+                        with metrics.watching():
+                            sink.begin(entry.source)
                     elif isinstance(entry, End):
                         source = entry.source
-                        sink.end(entry.source)
+                        with metrics.watching():
+                            sink.end(entry.source)
+                        control.ended(entry)
                     elif isinstance(entry, Mark):
                         entry.add(metrics.name, partial(_of_sink, sink))
                         entry.passed()
@@ -292,10 +419,12 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                     control.stopping.set()
                 except Exception as error:
                     control.report(StageError(metrics.name, source, index, error))
-                    if not control.keep_going:
+                    if control.on_failure == "end":
                         raise Aborted from error
                     if isinstance(entry, Item):
                         control.finished(entry)
+                    elif isinstance(entry, End):
+                        control.ended(entry)
     except Aborted:
         inbox.abort()
     finally:

@@ -125,8 +125,11 @@ class ChainFlags:
     decoder: str | None = None
     adaptive_size: bool = False
 
-    def document(self, sources: list[str] | None) -> Document:
+    def document(self, sources: list[str] | None, none_yet: bool = False) -> Document:
         """The chain of the configuration file, or the default one, with these flags laid over it.
+
+        Args:
+            sources: instead of those of the file. none_yet: there need not be any.
 
         Raises:
             UsageError: the file is wrong, there is no source, or a flag is for a stage that the chain lacks.
@@ -134,7 +137,7 @@ class ChainFlags:
         document = Document.read(self.config) if self.config else Document({"stages": list(DEFAULT_STAGES)})
         if sources:
             document.data["sources"] = list(sources)
-        if not document.data.get("sources"):
+        if not (document.data.get("sources") or none_yet):
             raise UsageError("there is no source; name a video file, camera or address, or test: for a test pattern")
         if self.decoder is not None:
             document.set_sources_with("decoder", self.decoder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,19 +15,25 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from pipeline.engine import Pipeline
 from pipeline.frame import Frame
-from pipeline.metrics import SourceSnapshot
+from pipeline.metrics import ENDED, SourceSnapshot
 from pipeline.sink import Sink
 
 _LINE_EVERY = 5.0
 
+_REMEMBERED = 1024  # sources that ended, with counts of their own
+
 
 class Tally(Sink):
-    """Counts the objects of each class that each source showed, by track id."""
+    """Counts the objects of each class that each source showed, by track id.
+
+    Of very many sources that ended, those before the last ones are counted together.
+    """
 
     name = "tally"
 
     _seen: dict[str, int] = PrivateAttr(default_factory=dict)
     _objects: dict[str, Counter[str]] = PrivateAttr(default_factory=dict)
+    _ended: deque[str] = PrivateAttr(default_factory=deque)
 
     def write(self, frame: Frame) -> None:
         """Count the tracks whose id is new."""
@@ -51,6 +57,14 @@ class Tally(Sink):
             source: Counter({str(name): int(count) for name, count in one.items()})
             for source, one in state["objects"].items()
         }
+
+    def end(self, source: str) -> None:
+        """The source gives no more."""
+        self._seen.pop(source, None)
+        if source in self._objects:
+            self._ended.append(source)
+        if len(self._ended) > _REMEMBERED:
+            self._objects.setdefault(ENDED, Counter()).update(self._objects.pop(self._ended.popleft()))
 
     @property
     def objects(self) -> dict[str, dict[str, int]]:

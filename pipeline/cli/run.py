@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -49,13 +51,19 @@ from pipeline.cli.progress import Tally, follow
 from pipeline.config import Chain, Document
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
+from pipeline.health_server import HealthServer
+from pipeline.heartbeat import Heartbeat
 from pipeline.metrics import Snapshot
 from pipeline.models import DETECTOR
 from pipeline.output import check_writable, replace_file
 from pipeline.parts import with_part
 from pipeline.report import tables
 from pipeline.sink import sinks
+from pipeline.systemd import Systemd
 from pipeline.trace import Trace
+from pipeline.watch import Watch
+
+logger = logging.getLogger("framechain")
 
 
 def run(
@@ -127,11 +135,34 @@ def run(
             "and take in cameras once they are there",
         ),
     ] = False,
+    on_failure: Annotated[
+        Literal["end", "skip", "restart"] | None,
+        typer.Option(
+            help="when a stage fails on a frame: end; skip and count the frame; or restart the stage as well, with "
+            "what it remembers  [default: end, with --keep-going skip]"
+        ),
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="follow the sources of --config: add and remove them when the file changes, or at SIGHUP; "
+            "the run goes on without any",
+        ),
+    ] = False,
+    health: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="serve /healthz and /metrics here; :PORT is on this machine only"),
+    ] = None,
+    watchdog: Annotated[
+        float | None,
+        typer.Option(help="seconds that a stage or sink may take for one call and count as healthy  [default: 60]"),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
     debug: Debug = False,
 ) -> int:
     """Run sources through detect, embed, track and read text into outputs."""
-    document = ChainFlags(
+    flags = ChainFlags(
         config,
         weights,
         embedder,
@@ -150,37 +181,60 @@ def run(
         motion,
         decoder,
         adaptive_size,
-    ).document(sources)
+    )
+    if watch and (config is None or sources):
+        raise UsageError(
+            "--watch follows the sources of a configuration file; give --config, and name no SOURCE besides"
+        )
     options = {"every": every, "max_frames": max_frames, **played(realtime, loop)}
-    document.set_sources({option: value for option, value in options.items() if value is not None})
-    if video is not None or show:
-        document.add("stages", "annotate")
     files = (("video", video), ("jsonl", jsonl), ("csv", csv), ("mot", mot), ("sqlite", sqlite))
-    for sink, path in files:
-        if path is not None:
-            document.add("sinks", sink)
-            document.set("sinks", sink, "path", path)
-    for sink, url in (("mqtt", mqtt), ("webhook", webhook)):
-        if url is not None:
-            document.add("sinks", sink)
-            document.set("sinks", sink, "url", url)
-    if rotate is not None or keep is not None:
-        _rotate(document, rotate, keep)
-    if mot is not None and config is None and not classes:
-        document.set("sinks", "mot", "classes", ["person"])  # what the benchmarks of this format are about
-    if show:
-        document.add("sinks", "window")
-    if keep_going:
-        document.data["keep_going"] = True
-    saving = {"checkpoint": checkpoint and str(checkpoint), "checkpoint_every": checkpoint_every}
-    document.data.update({key: value for key, value in saving.items() if value is not None})
-    if resume or fresh:
-        document.data.update({"resume": resume, "fresh": fresh})
+
+    def compose() -> Document:
+        """The chain that is asked for, as plain data."""
+        document = flags.document(sources, none_yet=watch)
+        document.set_sources({option: value for option, value in options.items() if value is not None})
+        if video is not None or show:
+            document.add("stages", "annotate")
+        for sink, path in files:
+            if path is not None:
+                document.add("sinks", sink)
+                document.set("sinks", sink, "path", path)
+        for sink, url in (("mqtt", mqtt), ("webhook", webhook)):
+            if url is not None:
+                document.add("sinks", sink)
+                document.set("sinks", sink, "url", url)
+        if rotate is not None or keep is not None:
+            _rotate(document, rotate, keep)
+        if mot is not None and config is None and not classes:
+            document.set("sinks", "mot", "classes", ["person"])  # what the benchmarks of this format are about
+        if show:
+            document.add("sinks", "window")
+        if keep_going:
+            document.data["keep_going"] = True
+        if on_failure is not None:
+            document.data["on_failure"] = on_failure
+        if watchdog is not None:
+            document.data["watchdog"] = watchdog
+        saving = {"checkpoint": checkpoint and str(checkpoint), "checkpoint_every": checkpoint_every}
+        document.data.update({key: value for key, value in saving.items() if value is not None})
+        if resume or fresh:
+            document.data.update({"resume": resume, "fresh": fresh})
+        return document
+
     reports = {"the report": report, "the trace": trace}
-    chain = document.build(reports)
+    document = compose()
+    chain = document.build(reports, more=watch)
     for output in filter(None, reports.values()):
         check_writable(output)
-    return _execute(chain, report, trace, quiet)
+
+    def reread() -> Document:
+        """The same of the configuration as it is now, checked."""
+        document = compose()
+        document.build(reports, more=True)
+        return document
+
+    follower = partial(Watch, config, document=document, read=reread) if watch and config is not None else None
+    return _execute(chain, report, trace, quiet, health, follower)
 
 
 def _rotate(document: Document, rotate: str | None, keep: str | None) -> None:
@@ -199,14 +253,26 @@ def _rotate(document: Document, rotate: str | None, keep: str | None) -> None:
         document.set("sinks", name, "rotate", rotation)
 
 
-def _execute(chain: Chain, report: Path | None, trace: Path | None, quiet: bool) -> int:
+def _execute(
+    chain: Chain,
+    report: Path | None,
+    trace: Path | None,
+    quiet: bool,
+    health: str | None,
+    follower: Callable[[Pipeline], Watch] | None,
+) -> int:
     tally = Tally()
     traced = Trace() if trace is not None else None
-    pipeline = chain.pipeline(tally, trace=traced)
+    pipeline = chain.pipeline(tally, trace=traced, service=follower is not None)
     result, code = "finished", 0
     try:
-        with _stopped_by_signals(pipeline) as received:
+        with ExitStack() as around:
+            received = around.enter_context(_stopped_by_signals(pipeline))
+            watch = None if follower is None else around.enter_context(_asked_by_signal(follower(pipeline)))
+            _supervise(around, pipeline, health)
             pipeline.start()
+            if watch is not None and pipeline.phase == "running":
+                watch.start()
             follow(pipeline, tally, quiet)
             final = pipeline.wait()
         if (
@@ -223,7 +289,7 @@ def _execute(chain: Chain, report: Path | None, trace: Path | None, quiet: bool)
         raise
     finally:
         snapshot = pipeline.metrics.snapshot()
-        if report is not None and pipeline.infos:
+        if report is not None and snapshot.sources:
             figures = {
                 "framechain": version("framechain"),
                 "result": result,
@@ -234,13 +300,24 @@ def _execute(chain: Chain, report: Path | None, trace: Path | None, quiet: bool)
                 "metrics": snapshot.to_dict(),
             }
             replace_file(report, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
-        if trace is not None and traced is not None and pipeline.infos:
+        if trace is not None and traced is not None and snapshot.sources:
             traced.write(trace)
         if not quiet and any(source.captured for source in snapshot.sources):
             _conclude(tally, snapshot, chain)
     if not quiet:
         _hint(chain)
     return code
+
+
+def _supervise(around: ExitStack, pipeline: Pipeline, health: str | None) -> None:
+    """Serve the run's health, and tell the service manager, until the stack is left."""
+    if health is not None:
+        server = HealthServer(health, pipeline)
+        around.callback(server.close)
+        logger.info("health is at %s/healthz", server.url)
+    heartbeat = Heartbeat(pipeline, Systemd())
+    heartbeat.start()
+    around.callback(heartbeat.close)
 
 
 def _hint(chain: Chain) -> None:
@@ -264,6 +341,19 @@ def _conclude(tally: Tally, snapshot: Snapshot, chain: Chain) -> None:
             console.print(f"wrote {path}", markup=False, soft_wrap=True)
         elif url := getattr(sink, "url", None):
             console.print(f"sent to {redacted(url)}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _asked_by_signal(watch: Watch) -> Iterator[Watch]:
+    """SIGHUP has the configuration read again, where there is such a signal."""
+    number = getattr(signal, "SIGHUP", None)
+    before = None if number is None else signal.signal(number, lambda *_: watch.ask())
+    try:
+        yield watch
+    finally:
+        if number is not None:
+            signal.signal(number, before)
+        watch.close()
 
 
 @contextmanager

@@ -152,7 +152,8 @@ class Sqlite(FileSink):
         try:
             self.record(frame)
             if self.pause.active:  # this one tells whether there is room
-                self.end(frame.source)
+                with self._lock:
+                    self._flush(self._base(frame.source))
         except DiskFull:
             if not self.pauses:
                 raise
@@ -212,10 +213,20 @@ class Sqlite(FileSink):
         }
 
     def end(self, source: str) -> None:
-        """Write what is there of a source."""
+        """Write what is there of a source, and close its own database; one that is locked waits for the end."""
         with self._lock:
-            if (path := self._claimed[source]) in self._databases:
-                self._flush(self._databases[path])
+            path = self._claimed.get(source)
+            base = None if path is None else self._databases.get(path)
+            if path is not None and base is not None:
+                self._flush(base)
+                if base.frames:
+                    return
+                base.sources.pop(source, None)
+                if self.own_files:
+                    del self._databases[path]
+                    _close(base)
+            self._infos.pop(source, None)
+        super().end(source)
 
     def close(self) -> None:
         """Write everything and close all databases.
@@ -240,10 +251,7 @@ class Sqlite(FileSink):
                     logger.warning(
                         "%s is locked by another program: %d frames are not in it", base.path, len(base.frames)
                     )
-                try:
-                    base.connection.close()
-                except sqlite3.Error as error:  # the log stays beside the file, and who opens it next puts it in
-                    logger.warning("%s is left with its log beside it: %s", base.path, error)
+                _close(base)
             self._databases.clear()
             self._before.clear()
             self._infos.clear()
@@ -328,6 +336,13 @@ class Sqlite(FileSink):
             failure = _cannot_write(base.path, error)
             if not isinstance(failure, DiskFull) and "locked" not in str(error):
                 raise failure from error
+
+
+def _close(base: _Database) -> None:
+    try:
+        base.connection.close()
+    except sqlite3.Error as error:  # the log stays beside the file, and who opens it next puts it in
+        logger.warning("%s is left with its log beside it: %s", base.path, error)
 
 
 def _opened(path: Path, before: _Run | None = None) -> _Database:

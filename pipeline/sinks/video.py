@@ -106,6 +106,8 @@ class Video(PartedSink):
                 recording.put_index_in_front(copy)
             else:  # after the parts that wait, which use the same name
                 self._indexer.submit(recording.put_index_in_front, copy).result()
+        self._infos.pop(source, None)
+        super().end(source)
 
     def close(self) -> None:
         """Complete all files."""

@@ -20,6 +20,7 @@ from pipeline.frame import Frame
 from pipeline.ocr.characters import Characters
 from pipeline.ocr.consensus import Reading, consensus
 from pipeline.ocr.engine import Engine, Line, engines
+from pipeline.ocr.isolated import EngineAway, EngineDied, IsolatedEngine
 from pipeline.ocr.quality import LINE_SIDE, OBJECT_SIDE, Quality
 from pipeline.stage import Stage
 from pipeline.text import Text
@@ -154,8 +155,13 @@ class ReadText(Stage):
     reads_per_frame: int = Field(4, ge=1, description="most crops read in one frame; the others wait for the next")
     forget_after: float = Field(60.0, gt=0, description="seconds after which a track that is not seen is forgotten")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the engine; 0: one per core")
+    isolation: Literal["none", "process"] = Field(
+        "none",
+        description="process: the engine runs in a process of its own; if that crashes, the crop counts as failed, the "
+        "engine is started again, and the run goes on",
+    )
 
-    _engine: Engine | None = PrivateAttr(None)
+    _engine: Engine | IsolatedEngine | None = PrivateAttr(None)
     _sources: dict[str, _Memory] = PrivateAttr(default_factory=dict)
 
     @field_validator("engine")
@@ -206,7 +212,9 @@ class ReadText(Stage):
         Raises:
             MissingExtra: the engine is not installed.
         """
-        if self._engine is None:
+        if self._engine is None and self.isolation == "process":
+            self._engine = IsolatedEngine(self.engine, self.threads)
+        elif self._engine is None:
             self._engine = engines.load(self.engine)(self.threads)
 
     def process(self, frames: Sequence[Frame]) -> None:
@@ -231,6 +239,8 @@ class ReadText(Stage):
 
     def close(self) -> None:
         """Release the models and all readings."""
+        if isinstance(self._engine, IsolatedEngine):
+            self._engine.close()
         self._engine = None
         self._sources.clear()
 
@@ -294,8 +304,11 @@ class ReadText(Stage):
         return _Crop(crop, Quality.of(crop, OBJECT_SIDE if locate else LINE_SIDE), box, (x1, y1), locate)
 
     def _read(self, crop: _Crop, carrier: _Carrier) -> None:
+        lines = self._lines(crop.image, crop.locate)
+        if lines is None:
+            return
         carrier.quality = crop.quality.best_of(carrier.quality)
-        line = self._chosen(self._lines(crop.image, crop.locate))
+        line = self._chosen(lines)
         if line is None:
             return
         carrier.readings.append(Reading(line.text, line.confidences))
@@ -304,12 +317,22 @@ class ReadText(Stage):
         if not self._matches(carrier.agreed.text):
             carrier.agreed = max(carrier.readings, key=lambda reading: reading.confidence)
 
-    def _lines(self, image: NDArray[np.uint8], locate: bool) -> list[Line]:
-        """The lines of an image, of allowed characters only, that are certain enough."""
+    def _lines(self, image: NDArray[np.uint8], locate: bool) -> list[Line] | None:
+        """The lines of an image, of allowed characters only, that are certain enough; None: nobody looked at it.
+
+        An image over which the engine's process dies has none, so that it is not tried again.
+        """
         assert self._engine is not None
         own = min(max(SIZE_OF_CROPS, *image.shape[:2]), SIZE_OF_FRAMES) if self.on == "tracks" else SIZE_OF_FRAMES
         size = self.size or own
-        found = self._engine.read(image, size) if locate else self._engine.read_line(image)
+        try:
+            found = self._engine.read(image, size) if locate else self._engine.read_line(image)
+        except EngineDied:
+            self.faults["crops failed: engine died"] += 1
+            return []
+        except EngineAway:
+            self.faults["crops left out: engine away"] += 1
+            return None
         kept = [(self._characters.keep(Reading(line.text, line.confidences)), line.xyxy) for line in found]
         return [
             Line(reading.text, reading.confidences, xyxy)
@@ -332,11 +355,14 @@ class ReadText(Stage):
 
     def _on_area(self, frame: Frame, memory: _Memory) -> tuple[Text, ...]:
         if frame.timestamp - memory.read_at >= self.interval:
-            memory.read_at = frame.timestamp
             x1, y1, x2, y2 = self._area(frame)
+            lines = self._lines(frame.image[y1:y2, x1:x2], locate=True)
+            if lines is None:
+                return memory.texts
+            memory.read_at = frame.timestamp
             memory.texts = tuple(
                 Text(line.text, line.confidence, _moved(line.xyxy, x1, y1))
-                for line in self._lines(frame.image[y1:y2, x1:x2], locate=True)
+                for line in lines
                 if self._matches(line.text)
             )
         return memory.texts

@@ -1,18 +1,25 @@
 """OCR engines against text whose truth is known."""
 
 import csv
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from pipeline.frame import Frame
 from pipeline.ocr.characters import Characters
 from pipeline.ocr.consensus import Reading
 from pipeline.ocr.engine import Engine, Line, engines, reading_order
+from pipeline.ocr.isolated import EngineDied, IsolatedEngine
 from pipeline.ocr.quality import Quality
+from pipeline.stages.read_text import ReadText
 from trackers.registry import UnknownName
 
 
@@ -124,3 +131,42 @@ def test_blur_lowers_sharpness_and_enlarging_does_not_raise_it() -> None:
     assert Quality.of(crop).better_than(Quality.of(blurred))
     assert not Quality.of(blurred).better_than(Quality.of(crop))
     assert Quality.of(cv2.resize(crop, None, fx=2, fy=2)).sharpness < 1.5 * Quality.of(crop).sharpness
+
+
+@pytest.fixture(scope="module")
+def isolated() -> Iterator[IsolatedEngine]:
+    engine = IsolatedEngine("rapidocr")
+    yield engine
+    engine.close()
+
+
+def test_an_engine_in_a_process_of_its_own_reads_the_same(rapidocr: Engine, isolated: IsolatedEngine) -> None:
+    page = rendered("STATION", "NORTH 12")
+    assert isolated.read(page, 640) == rapidocr.read(page, 640)
+    assert isolated.read_line(rendered("KX47PLM")) == rapidocr.read_line(rendered("KX47PLM"))
+
+
+def test_an_engine_that_crashes_costs_one_crop_and_comes_back(isolated: IsolatedEngine) -> None:
+    stage = ReadText(on="frame", isolation="process", interval=0)
+    stage._engine = isolated  # loaded once for all tests
+    page = rendered("STATION")
+
+    def read(index: int) -> tuple[str, ...]:
+        frame = Frame(page, index=index, timestamp=float(index))
+        stage.process([frame])
+        return tuple(text.text for text in frame.texts)
+
+    assert read(0) == ("STATION",)
+    assert isolated.process is not None
+    os.kill(isolated.process, signal.SIGSEGV)
+    assert read(1) == ()
+    assert stage.faults == {"crops failed: engine died": 1}
+    deadline = time.monotonic() + 60
+    while not (texts := read(2)):
+        assert time.monotonic() < deadline
+    assert texts == ("STATION",)
+
+
+def test_an_engine_that_will_not_load_in_its_process_is_told() -> None:
+    with pytest.raises(EngineDied, match="ended with exit code 1"):
+        IsolatedEngine("no-such-engine")

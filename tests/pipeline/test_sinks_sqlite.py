@@ -113,8 +113,9 @@ def test_while_another_program_holds_it_rows_wait(tmp_path: Path, monkeypatch: p
     holder.rollback()
     sink.end("street")
     assert ask(path, "SELECT count(*) FROM frames") == [(1,)]
+    sink.begin(info("lane"))
     holder.execute("BEGIN IMMEDIATE")
-    sink.write(frame())
+    sink.write(frame("lane"))
     sink.close()
     assert sink.dropped == {"database locked": 1}, "at the end it waits no longer"
     holder.close()

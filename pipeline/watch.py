@@ -1,0 +1,135 @@
+"""Watch: a running chain follows the sources of its configuration file."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.address import redacted
+from pipeline.config import Document
+from pipeline.engine import Pipeline
+from pipeline.errors import FramechainError, UsageError
+
+logger = logging.getLogger("framechain")
+
+_POLL = 0.5
+"""Seconds between looks at the file. It is read once two looks in a row saw the same: editors write in pieces."""
+
+
+_PATIENCE = 10.0
+"""Seconds to wait for a source to leave before the next change is made."""
+
+
+class Watch:
+    """Adds to a run what a configuration's `sources` gain, and removes what they lose.
+
+    What stands there unchanged is not touched; an entry with another option is one that went and one that came. A file
+    that is wrong changes nothing and is one line in the log; so is a change of anything but the sources, as that needs
+    a restart. A source that cannot be opened is tried again when the file is read the next time.
+
+    Args:
+        path: the file. pipeline: runs what it said when `document` was built.
+        document: as built, with all flags laid over it. read: reads it anew, the same way, and checks it.
+    """
+
+    def __init__(self, path: Path, pipeline: Pipeline, document: Document, read: Callable[[], Document]) -> None:
+        self._path = path
+        self._pipeline = pipeline
+        self._read = read
+        self._first = document
+        self._rest = self._told = _rest(document)
+        self._present: list[tuple[Any, str]] = []  # entries and the ids of their sources
+        self._seen = self._acted = self._signature()
+        self._asked = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the pipeline has been started."""
+        entries = _entries(self._first)
+        ids = self._pipeline.began
+        self._present = [(entry, source) for entry, source in zip(entries, ids, strict=True) if source is not None]
+        self._thread.start()
+
+    def ask(self) -> None:
+        """Read the file now, changed or not. Safe in a signal's handler."""
+        self._asked.set()
+
+    def close(self) -> None:
+        """Change nothing any more."""
+        self._over.set()
+        self._asked.set()
+        if self._thread.is_alive():
+            self._thread.join(_POLL)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            asked = self._asked.wait(_POLL)
+            self._asked.clear()
+            if self._over.is_set() or self._pipeline.stopping:
+                break
+            seen, before = self._signature(), self._seen
+            self._seen = seen
+            if asked or (seen == before and seen != self._acted):
+                self._acted = seen
+                self._follow()
+
+    def _signature(self) -> tuple[int, ...] | None:
+        try:
+            told = self._path.stat()
+        except OSError:
+            return None
+        return told.st_mtime_ns, told.st_size, told.st_ino
+
+    def _follow(self) -> None:
+        try:
+            document = self._read()
+        except FramechainError as error:
+            logger.warning("%s; nothing is changed", redacted(str(error)))
+            return
+        rest = _rest(document)
+        if rest not in (self._rest, self._told):
+            logger.warning("%s: only sources are changed in a run; restart it for the rest", self._path)
+        self._told = rest
+        wanted = _entries(document)
+        stay, new = [], list(wanted)
+        for entry, source in self._present:
+            if entry in new:
+                new.remove(entry)
+                stay.append((entry, source))
+            else:
+                self._remove(source)
+        self._present = stay
+        for entry in new:
+            self._add(document, wanted, entry)
+
+    def _remove(self, source: str) -> None:
+        try:
+            out = self._pipeline.remove(source, _PATIENCE)
+        except UsageError:
+            return  # it had ended by itself
+        logger.info("source %s is removed%s", source, "" if out else ", its last frames are still in the chain")
+
+    def _add(self, document: Document, wanted: list[Any], entry: Any) -> None:
+        if self._over.is_set():
+            return
+        try:
+            info = self._pipeline.add(document.source(wanted.index(entry)))
+        except FramechainError as error:
+            logger.warning("%s; the other sources go on", redacted(str(error)))
+            return
+        self._present.append((entry, info.id))
+        logger.info("source %s is added", info.id)
+
+
+def _entries(document: Document) -> list[Any]:
+    """The sources, each as a mapping."""
+    entries = document.data.get("sources") or []
+    return [{"uri": entry} if isinstance(entry, str | int) else entry for entry in entries]
+
+
+def _rest(document: Document) -> dict[str, Any]:
+    return {key: value for key, value in document.data.items() if key != "sources"}

@@ -1,0 +1,199 @@
+"""Sources that come and go while the engine runs."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from chains import Call, Keep, Memory, Stateful
+
+from pipeline.engine import Pipeline
+from pipeline.errors import FramechainError, UsageError
+from pipeline.metrics import ENDED
+from pipeline.sinks.jsonl import JsonLines
+from pipeline.source import SourceInfo
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def resident() -> int:
+    """Bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def endless(uri: str, **options: object) -> Memory:
+    return Memory(uri=uri, count=10**9, gate=lambda: time.sleep(0.001), **options)
+
+
+@contextmanager
+def running(pipeline: Pipeline) -> Iterator[Pipeline]:
+    pipeline.start()
+    try:
+        yield pipeline
+    finally:
+        pipeline.abort()
+        assert pipeline.join(10)
+
+
+def test_a_source_joins_and_leaves_and_the_others_go_on() -> None:
+    stage, sink = Stateful(), Keep()
+    with running(Pipeline([endless("a")], [Call(workers=2), stage], [sink])) as pipeline:
+        info = pipeline.add(endless("b", is_live=True))
+        assert (info.id, [known.id for known in pipeline.infos]) == ("b", ["a", "b"])
+        wait_for(lambda: sum(source == "b" for source, _ in sink.seen) > 5)
+        assert pipeline.remove("b", 10)
+        assert (stage._forgotten, sink.events[-1]) == (["b"], "end b"), "all are done with it before it counts as out"
+        assert [known.id for known in pipeline.infos] == ["a"]
+        account = next(one for one in pipeline.metrics.snapshot().sources if one.id == "b")
+        assert account.captured == account.finished + sum(account.dropped.values())
+        before = len(sink.seen)
+        wait_for(lambda: len(sink.seen) > before + 5)
+
+
+def test_frames_inside_are_finished_when_a_file_is_removed() -> None:
+    sink = Keep()
+    with running(Pipeline([endless("a")], [Call(batch=4), Stateful(batch=4)], [sink], queue=8)) as pipeline:
+        pipeline.add(endless("b"))
+        wait_for(lambda: ("b", 3) in sink.seen)
+        assert pipeline.remove("b", 10)
+        account = next(one for one in pipeline.metrics.snapshot().sources if one.id == "b")
+        assert account.finished == account.captured
+        assert [index for source, index in sink.seen if source == "b"] == list(range(account.finished))
+
+
+def test_a_file_that_joins_others_in_their_midst_does_not_hold_them_up() -> None:
+    sink = Keep()
+    with running(Pipeline([endless("a")], [Call()], [sink])) as pipeline:
+        wait_for(lambda: ("a", 50) in sink.seen)
+        pipeline.add(endless("b"))
+        wait_for(lambda: ("b", 10) in sink.seen)
+        between = sink.seen[sink.seen.index(("b", 1)) : sink.seen.index(("b", 10))]
+        assert 7 <= sum(source == "a" for source, _ in between) <= 11, "frame by frame, as both have the same rate"
+
+
+def test_what_cannot_be_opened_is_told_and_the_others_go_on() -> None:
+    class Absent(Memory):
+        def open(self) -> SourceInfo:
+            raise FramechainError("the camera refuses")
+
+    sink = Keep()
+    with running(Pipeline([endless("a")], sinks=[sink])) as pipeline:
+        with pytest.raises(FramechainError, match="the camera refuses"):
+            pipeline.add(Absent(uri="b"))
+        with pytest.raises(UsageError, match=r"no-such\.mp4"):
+            pipeline.add("no-such.mp4")
+        with pytest.raises(UsageError, match="no source of this run is called 'aa'; did you mean 'a'"):
+            pipeline.remove("aa")
+        before = len(sink.seen)
+        wait_for(lambda: len(sink.seen) > before + 5)
+        assert [source.id for source in pipeline.metrics.snapshot().sources] == ["a"]
+
+
+def test_a_run_that_is_over_or_has_not_begun_takes_no_source() -> None:
+    pipeline = Pipeline([Memory()])
+    with pytest.raises(FramechainError, match="does not take sources"):
+        pipeline.add(Memory())
+    pipeline.run()
+    with pytest.raises(FramechainError, match="does not take sources"):
+        pipeline.add(Memory())
+
+
+def test_a_run_ends_with_its_last_source_and_a_service_when_it_is_stopped() -> None:
+    with running(Pipeline([endless("a")])) as pipeline:
+        assert pipeline.remove("a", 10)
+        assert pipeline.join(10)
+    with running(Pipeline([], service=True)) as pipeline:
+        pipeline.add(Memory(uri="a", count=3))
+        wait_for(lambda: pipeline.metrics.snapshot().frames == 3)
+        assert pipeline.add(Memory(uri="a", count=2)).id == "a-2", "ids do not repeat"
+        wait_for(lambda: pipeline.metrics.snapshot().frames == 5)
+        assert not pipeline.join(0)
+        pipeline.stop()
+        assert pipeline.wait(10).frames == 5
+
+
+def test_a_sink_that_has_one_file_for_one_source_refuses_another(tmp_path: Path) -> None:
+    class Own(JsonLines):
+        name = "own"
+        per_source = True
+
+    with running(Pipeline([endless("a")], sinks=[Own(path=tmp_path / "one.jsonl")])) as pipeline:
+        with pytest.raises(UsageError, match=r"put \{source\} into its path"):
+            pipeline.add(Memory(uri="b"))
+        assert not pipeline.join(0)
+
+
+def test_a_reader_that_hangs_is_left_behind_when_its_source_is_removed(caplog: pytest.LogCaptureFixture) -> None:
+    release = threading.Event()
+    with running(Pipeline([endless("a")], [Call()])) as pipeline:
+        pipeline.add(Memory(uri="hung", gate=lambda: release.wait(20)))
+        assert pipeline.remove("hung", 10)
+        assert "read-hung does not answer and is left behind" in caplog.text
+        release.set()
+        before = pipeline.metrics.snapshot().frames
+        wait_for(lambda: pipeline.metrics.snapshot().frames > before + 5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
+def test_a_thousand_cameras_that_come_and_go_leave_nothing_behind(tmp_path: Path) -> None:
+    sink, jsonl = Keep(), JsonLines(path=tmp_path / "{source}.jsonl")
+    pipeline = Pipeline([], [Call(workers=2), Stateful()], [sink, jsonl], service=True)
+
+    def cycle(times: int) -> None:
+        for _ in range(times):
+            info = pipeline.add(Memory(uri="cam", count=2, is_live=True))
+            try:
+                assert pipeline.remove(info.id, 10)
+            except UsageError:  # it had ended by itself
+                wait_for(lambda: not pipeline.infos)
+        sink._seen.clear()
+        sink._events.clear()
+        gc.collect()
+
+    with running(pipeline):
+        cycle(50)
+        before = threading.active_count(), len(os.listdir("/proc/self/fd")), resident()
+        cycle(1000)
+        assert threading.active_count() == before[0]
+        assert len(os.listdir("/proc/self/fd")) == before[1]
+        assert resident() - before[2] < 4 * 2**20
+        snapshot = pipeline.metrics.snapshot()
+        assert len(snapshot.sources) <= 17
+        assert snapshot.sources[0].id == ENDED or any(source.id == ENDED for source in snapshot.sources)
+        for source in snapshot.sources:
+            assert source.captured == source.finished + sum(source.dropped.values())
+        assert snapshot.frames == sum(source.finished for source in snapshot.sources)
+
+
+def test_sources_that_are_added_while_the_run_ends_are_taken_or_refused() -> None:
+    for number in range(40):
+        pipeline = Pipeline([endless("a")], [Call()], service=True)
+        pipeline.start()
+
+        def add(pipeline: Pipeline = pipeline) -> None:
+            with contextlib.suppress(FramechainError):
+                while True:
+                    pipeline.add(Memory(uri="b", count=3))
+
+        adding = [threading.Thread(target=add) for _ in range(2)]
+        for thread in adding:
+            thread.start()
+        wait_for(lambda pipeline=pipeline: len(pipeline.metrics.snapshot().sources) > 3)
+        pipeline.abort() if number % 2 else pipeline.stop()
+        assert pipeline.join(10)
+        for thread in adding:
+            thread.join()
+        for one in pipeline.metrics.snapshot().sources:
+            assert one.captured == one.finished + sum(one.dropped.values())
