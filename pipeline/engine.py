@@ -226,6 +226,7 @@ class Pipeline:
         supervisor.start()
         try:
             info, begun = self._opening(supervisor)
+            self._expect(info.width, info.height)
             with self._changing:
                 info = replace(info, id=self._roster.name(info.id))
                 try:
@@ -389,8 +390,8 @@ class Pipeline:
         for stage in self._stages:
             self._opened.append(stage)
             stage.open()
-            for size in sorted({(info.width, info.height) for info in self.infos}):
-                stage.expect(*size)
+        for width, height in sorted({(info.width, info.height) for info in self.infos}):
+            self._expect(width, height)
         if self._checkpoints is not None:
             self._checkpoints.restore_stages(self._stages)
 
@@ -463,6 +464,7 @@ class Pipeline:
     def _join(self, name: str, info: SourceInfo) -> None:
         """A source that could not be opened at first is there."""
         info = replace(info, id=name)
+        self._expect(info.width, info.height)
         with self._changing:
             self.infos = [*self.infos, info]
             if (member := self._roster.get(name)) is not None:
@@ -470,6 +472,11 @@ class Pipeline:
         if self._checkpoints is not None:
             self._checkpoints.join(info)
         self._intake.begin(info)
+
+    def _expect(self, width: int, height: int) -> None:
+        if width and height:  # a camera that is not there yet has no size
+            for stage in self._stages:
+                stage.expect(width, height)
 
     def _gone(self, name: str) -> None:
         """All ends of the chain are done with a source."""

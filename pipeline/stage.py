@@ -78,7 +78,8 @@ class Stage(Component, ABC):
     def expect(self, width: int, height: int) -> None:
         """Frames of that size will come: what is compiled or read for the first of them can be done now.
 
-        The engine calls it once a source, before the first frame; whoever calls `process` by himself need not.
+        The engine calls it before the first frame of a source, perhaps while frames of others are processed; whoever
+        calls `process` by himself need not.
         """
 
     @abstractmethod
