@@ -135,7 +135,7 @@ def _judged(snapshot: Snapshot, usage: Usage, streams: int, rate: float, frames:
     shown = snapshot.frames / (streams * frames)
     late = snapshot.elapsed > frames / rate + latency + _OVERRUN
     reasons = []
-    if shown < _ENOUGH and streams * frames - snapshot.frames > streams:  # one frame of each may always be lost
+    if shown < _ENOUGH:
         told = ", ".join(f"{reason} {count}" for reason, count in sorted(lost.items()))
         reasons.append(f"{1 - shown:.1%} of the frames were lost ({told})")
     if snapshot.latency.p99 > latency:

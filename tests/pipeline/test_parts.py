@@ -142,12 +142,8 @@ def test_a_file_that_parts_do_not_overwrite_stays(tmp_path: Path) -> None:
     assert (tmp_path / "out.mp4").read_text() == "another run's"
 
 
-def test_a_source_that_begins_again_goes_on_in_a_new_part(tmp_path: Path) -> None:
-    for sink in (
-        Video(path=tmp_path / "out.mp4"),
-        JsonLines(path=tmp_path / "out.jsonl"),
-        Csv(path=tmp_path / "{source}.csv"),
-    ):
+def test_a_source_that_begins_again_overwrites_nothing(tmp_path: Path) -> None:
+    for sink in (Video(path=tmp_path / "{source}.mp4"), JsonLines(path=tmp_path / "out.jsonl")):
         sink.open()
         for _ in range(2):
             sink.begin(info())
@@ -155,8 +151,15 @@ def test_a_source_that_begins_again_goes_on_in_a_new_part(tmp_path: Path) -> Non
                 sink.write(frame)
             sink.end("street")
         sink.close()
-    assert names(tmp_path) == ["out-000002.mp4", "out.jsonl", "out.mp4", "street-000002.csv", "street.csv"]
+    assert names(tmp_path) == ["out.jsonl", "street-2.mp4", "street.mp4"]
     assert (tmp_path / "out.jsonl").read_text().count("\n") == 6
+    sink = Video(path=tmp_path / "one.mp4")
+    sink.open()
+    sink.begin(info())
+    sink.end("street")
+    with pytest.raises(UsageError, match=r"one\.mp4 is only one; put \{source\} into its path"):
+        sink.begin(info())
+    sink.close()
 
 
 def test_rotation_is_checked() -> None:
@@ -287,13 +290,12 @@ def test_a_full_disk_pauses_a_live_recording_and_every_frame_is_counted(
 
     for _ in range(80):
         write()
-    if isinstance(sink, Sqlite):
-        sink.end("street")
     blocker = fill(disk)
     while not sink.dropped["disk full"]:
         write()
-        if isinstance(sink, Sqlite):
+        if isinstance(sink, Sqlite):  # what a source leaves is written when it ends
             sink.end("street")
+            sink.begin(info(live=True))
         assert given < 20_000
     for _ in range(20):
         write()
