@@ -16,7 +16,7 @@ from pipeline.source import Source, create_source, source_for
 from pipeline.usage import Usage, UsageMeter
 
 _ENOUGH = 0.99  # of the frames that the cameras show must have come through
-_OVERRUN = 1.0  # seconds beyond the video's own that a run may take: the first frames wait for compilers
+_OVERRUN = 1.0  # seconds beyond the video's own that a run may take
 
 
 @dataclass(frozen=True, slots=True)
