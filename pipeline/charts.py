@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import MissingExtra, UsageError
-from pipeline.output import cannot_write
+from pipeline.files.output import cannot_write
 
 _KINDS = (".png", ".svg", ".pdf")
 

@@ -15,8 +15,8 @@ from pipeline.address import redacted
 from pipeline.component import Component
 from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
-from pipeline.output import PLACEHOLDER, check_outputs, file_safe, made_from
-from pipeline.parts import PART, with_part
+from pipeline.files.output import PLACEHOLDER, check_outputs, file_safe, made_from
+from pipeline.files.parts import PART, with_part
 from pipeline.sink import Sink, sinks
 from pipeline.source import Source, source_for, sources
 from pipeline.stage import Stage, check_chain, stages

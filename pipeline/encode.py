@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import FramechainError
-from pipeline.output import cannot_write
+from pipeline.files.output import cannot_write
 
 logger = logging.getLogger("framechain")
 

@@ -14,20 +14,20 @@ from typing import Literal
 
 from pipeline.address import redacted
 from pipeline.channel import Aborted, Channel
-from pipeline.checkpoint import Checkpoints, Mark
+from pipeline.checkpoint.checkpoints import Checkpoints, Mark
+from pipeline.checkpoint.progress import Onward
 from pipeline.errors import FramechainError, UsageError
+from pipeline.files.output import PLACEHOLDER
 from pipeline.frame import Frame
 from pipeline.intake import Entry, Gathering, Intake, Item
-from pipeline.live import Supervisor
+from pipeline.live.supervisor import Supervisor
 from pipeline.metrics import Metrics, Snapshot, StageMetrics
-from pipeline.output import PLACEHOLDER
-from pipeline.progress import Onward
 from pipeline.roster import Member, Part, Roster
 from pipeline.sink import Sink
 from pipeline.source import Source, SourceInfo, create_source
 from pipeline.stage import Stage, check_chain
+from pipeline.supervision.watchdog import Watchdog
 from pipeline.trace import Trace
-from pipeline.watchdog import Watchdog
 from pipeline.window import Window
 from pipeline.workers import Control, Crew, Fan, Inbox, Outbox, Reading, read_source, write_sink
 from trackers.registry import nearest

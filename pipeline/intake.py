@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipeline.channel import Aborted, Channel
-from pipeline.checkpoint import Checkpoints, Mark
+from pipeline.checkpoint.checkpoints import Checkpoints, Mark
 from pipeline.frame import Frame
 from pipeline.source import SourceInfo
 from pipeline.window import Window

@@ -10,7 +10,7 @@ from pipeline.source import Patience, Source
 
 
 class LiveSource(Source):
-    """A camera or stream. The engine keeps it going (pipeline/live.py); read by hand it fails when it breaks off."""
+    """A camera or stream. The engine keeps it going (pipeline/live); read by hand it fails when it breaks off."""
 
     live: ClassVar[bool] = True
 

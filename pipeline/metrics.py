@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from pipeline.progress import Progress
+from pipeline.checkpoint.progress import Progress
 
 # Sixteen buckets an octave from a microsecond up: a quantile is off by at most 2^(1/32) - 1 = 2.2 %,
 # and 32 octaves reach past an hour, in 512 counters.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import FramechainError, UsageError
-from pipeline.output import replace_file
+from pipeline.files.output import replace_file
 from trackers.registry import nearest
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.live import Supervisor
+from pipeline.live.supervisor import Supervisor
 from pipeline.metrics import ENDED, unique
 
 Part = Literal["reader", "chain"]

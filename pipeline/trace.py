@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.files.output import replace_file
 from pipeline.frame import Frame
-from pipeline.output import replace_file
 
 _LIMIT = 1_000_000  # events: some 250 MB of memory, and an hour of one camera
 _CHAIN, _FRAMES = 1, 2  # "processes" of the file: the threads of the chain, and the frames

@@ -16,14 +16,14 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 from pipeline.channel import Aborted, Channel, Sequencer
-from pipeline.checkpoint import Mark
+from pipeline.checkpoint.checkpoints import Mark
+from pipeline.checkpoint.progress import Onward
 from pipeline.errors import StageError
 from pipeline.frame import Frame
 from pipeline.intake import Begin, End, Entry, Intake, Item
-from pipeline.live import Begin as BeginSource
-from pipeline.live import Supervisor
+from pipeline.live.supervisor import Begin as BeginSource
+from pipeline.live.supervisor import Supervisor
 from pipeline.metrics import Metrics, StageMetrics
-from pipeline.progress import Onward
 from pipeline.sink import Sink, StopRun
 from pipeline.stage import Dispatch, Stage
 from pipeline.trace import Trace

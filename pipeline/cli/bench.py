@@ -51,7 +51,7 @@ from pipeline.cli.chain import (
 )
 from pipeline.config import Chain
 from pipeline.errors import UsageError
-from pipeline.output import check_reports
+from pipeline.files.output import check_reports
 from pipeline.report import latency_line
 from pipeline.trace import Trace
 from pipeline.usage import Usage

@@ -11,7 +11,7 @@ from rich.console import Console
 from pipeline.cli.chain import Debug
 from pipeline.cli.tracked import told_in_a_line
 from pipeline.errors import MissingExtra, UsageError
-from pipeline.output import check_outputs, check_writable, replace_file
+from pipeline.files.output import check_outputs, check_writable, replace_file
 
 if TYPE_CHECKING:
     from trackers.mot_format import MotRows

@@ -51,15 +51,15 @@ from pipeline.cli.progress import Tally, follow
 from pipeline.config import Chain, Document
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
-from pipeline.health_server import HealthServer
-from pipeline.heartbeat import Heartbeat
+from pipeline.files.output import check_writable, replace_file
+from pipeline.files.parts import with_part
 from pipeline.metrics import Snapshot
 from pipeline.models import DETECTOR
-from pipeline.output import check_writable, replace_file
-from pipeline.parts import with_part
 from pipeline.report import tables
 from pipeline.sink import sinks
-from pipeline.systemd import Systemd
+from pipeline.supervision.health_server import HealthServer
+from pipeline.supervision.heartbeat import Heartbeat
+from pipeline.supervision.systemd import Systemd
 from pipeline.trace import Trace
 from pipeline.watch import Watch
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import FramechainError
+from pipeline.files.output import cannot_write
 from pipeline.models import cache_folder, sha256
-from pipeline.output import cannot_write
 
 FORMAT = 1  # of conversions and choices: another where older ones are of no use
 

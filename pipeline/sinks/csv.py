@@ -6,8 +6,8 @@ import csv
 import io
 from collections import defaultdict
 
+from pipeline.files.lines import LineSink
 from pipeline.frame import Frame
-from pipeline.lines import LineSink
 
 _COLUMNS = ("source", "frame", "time", "id", "class_id", "class", "score", "x1", "y1", "x2", "y2", "text")
 

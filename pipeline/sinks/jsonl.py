@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from pipeline.files.lines import LineSink
 from pipeline.frame import Frame
 from pipeline.frame_json import to_json
-from pipeline.lines import LineSink
 
 
 class JsonLines(LineSink):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from pipeline.files.lines import LineSink
 from pipeline.frame import Frame
-from pipeline.lines import LineSink
 from trackers import mot_format
 
 

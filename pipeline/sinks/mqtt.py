@@ -10,9 +10,9 @@ from urllib.parse import unquote
 
 from pydantic import Field, field_validator
 
-from pipeline.delivery import NetworkSink, Peer, Settled, Unreachable, checked_url, trusted
 from pipeline.errors import MissingExtra
-from pipeline.output import PLACEHOLDER
+from pipeline.files.output import PLACEHOLDER
+from pipeline.sending.delivery import NetworkSink, Peer, Settled, Unreachable, checked_url, trusted
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from pipeline.disk_full import DiskFull
 from pipeline.errors import FramechainError, UsageError
+from pipeline.files.disk_full import DiskFull
+from pipeline.files.output import PLACEHOLDER, FileSink
 from pipeline.frame import Frame
-from pipeline.output import PLACEHOLDER, FileSink
 from pipeline.source import SourceInfo
 from trackers.tracks import Tracks
 

@@ -11,12 +11,12 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from pipeline.disk_full import DiskFull
 from pipeline.encode import Recording, affordable_preset
+from pipeline.files.disk_full import DiskFull
+from pipeline.files.output import PartedSink
+from pipeline.files.parts import Kept
 from pipeline.frame import Frame
 from pipeline.inference.choice import available_cores
-from pipeline.output import PartedSink
-from pipeline.parts import Kept
 from pipeline.source import SourceInfo
 
 logger = logging.getLogger("framechain")

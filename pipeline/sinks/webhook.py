@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, quote, unquote
 
 from pydantic import Field, SecretStr, field_validator
 
-from pipeline.delivery import NetworkSink, Peer, Settled, Unreachable, checked_url, trusted
+from pipeline.sending.delivery import NetworkSink, Peer, Settled, Unreachable, checked_url, trusted
 
 # Answers that are about what a message holds (bad request, too large, of the wrong type, not to be processed): sent
 # again it would be refused again. All others, 401 and 404 among them, are about the server or the address.

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pipeline.errors import FramechainError, UsageError
+from pipeline.files.output import cannot_write
 from pipeline.inference.checkpoint import owner
 from pipeline.inference.model import shortened
 from pipeline.inference.torch import choose_device, contained, import_torch
-from pipeline.output import cannot_write
 from pipeline.training.detector_data import DetectorData, read_data, write_data
 from pipeline.training.detector_libreyolo import LibreYoloTrainer, is_architecture
 from pipeline.training.detector_phase import Augmentation, Epoch, OnEpoch, Phase

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from pipeline.errors import UsageError
-from pipeline.output import cannot_write, replace_file
+from pipeline.files.output import cannot_write, replace_file
 from pipeline.training.yolo_dataset import LabelledImage, YoloDataset, read_yolo
 
 

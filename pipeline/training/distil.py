@@ -15,8 +15,8 @@ import yaml
 from numpy.typing import NDArray
 
 from pipeline.errors import FramechainError, UsageError
+from pipeline.files.output import cannot_write, file_safe, replace_file
 from pipeline.frame import Frame
-from pipeline.output import cannot_write, file_safe, replace_file
 from pipeline.source import open_source
 from pipeline.stages.detect import Detect
 from pipeline.training.detector_data import DetectorData, label_lines, read_data

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import FramechainError, MissingExtra, UsageError
+from pipeline.files.output import replace_bytes
 from pipeline.inference.torch import import_torch
-from pipeline.output import replace_bytes
 from pipeline.training.identities import HEIGHT, WIDTH
 
 BLOCKS = 19

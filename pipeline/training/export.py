@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pipeline import models
 from pipeline.errors import FramechainError, UsageError
+from pipeline.files.output import cannot_write
 from pipeline.inference.model import load
 from pipeline.inference.portable import described
-from pipeline.output import cannot_write
 from pipeline.training.exporters.exporter import Exporter, Order, Precision, Scheme, exporters
 from pipeline.training.trial import Inputs, Trial, Tried, latencies
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import FramechainError, UsageError
-from pipeline.output import replace_file
+from pipeline.files.output import replace_file
 from pipeline.training.plots import curves
 
 _SETTINGS = "config.yaml"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.engine import Pipeline
-from pipeline.output import file_safe
+from pipeline.files.output import file_safe
 from pipeline.sinks.mot import Mot
 from pipeline.stages.detect import Detect
 from pipeline.stages.embed import Embed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from command import FRAMECHAIN, complaint, framechain
 
-from pipeline.checkpoint_file import load
+from pipeline.checkpoint.file import load
 
 FRAMES = 80
 

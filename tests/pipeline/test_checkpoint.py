@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from pydantic import PrivateAttr
 
 from pipeline import Detections, Frame, Track
-from pipeline.checkpoint_file import NAME, load, save
+from pipeline.checkpoint.file import NAME, load, save
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
 from pipeline.ocr.consensus import Reading

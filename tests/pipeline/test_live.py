@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import PrivateAttr
 
-from pipeline import live
 from pipeline.engine import Pipeline
 from pipeline.errors import AccessDenied, FramechainError, StageError
 from pipeline.frame import Frame
+from pipeline.live import supervisor
 from pipeline.live_source import LiveSource
 from pipeline.metrics import Snapshot
 from pipeline.source import Moment, SourceInfo, SteppedSource, open_source
@@ -105,7 +105,7 @@ class Camera(SteppedSource, LiveSource):
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds become hundredths."""
     for name in ("_GRACE", "_FIRST_PAUSE", "_RIVAL", "_POLL", "_ACCESS_PAUSE"):
-        monkeypatch.setattr(live, name, getattr(live, name) / 100)
+        monkeypatch.setattr(supervisor, name, getattr(supervisor, name) / 100)
 
 
 @pytest.fixture

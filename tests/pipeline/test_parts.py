@@ -16,9 +16,9 @@ from test_sinks_lines import frame as found
 
 from pipeline.config import Document
 from pipeline.errors import FramechainError, UsageError
+from pipeline.files.output import FileSink, file_safe
+from pipeline.files.parts import Rotation, Series
 from pipeline.frame import Frame
-from pipeline.output import FileSink, file_safe
-from pipeline.parts import Rotation, Series
 from pipeline.sinks.csv import Csv
 from pipeline.sinks.jsonl import JsonLines
 from pipeline.sinks.sqlite import Sqlite
@@ -273,7 +273,7 @@ def held(folder: Path, kind: str) -> list[int]:
 def test_a_full_disk_pauses_a_live_recording_and_every_frame_is_counted(
     kind: str, disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pipeline.disk_full._RETRY", 0.0)
+    monkeypatch.setattr("pipeline.files.disk_full._RETRY", 0.0)
     caplog.set_level(logging.WARNING)
     options: dict[str, Any] = {"commit": 0.01} if kind == "db" else {}
     sink = KINDS[kind](path=disk / f"out.{kind}", **options)
@@ -318,7 +318,7 @@ def test_a_full_disk_pauses_a_live_recording_and_every_frame_is_counted(
 
 @pytest.mark.parametrize("kind", ["jsonl", "mp4", "db", "csv"])
 def test_a_disk_that_is_full_at_the_start_is_waited_for(kind: str, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.disk_full._RETRY", 0.0)
+    monkeypatch.setattr("pipeline.files.disk_full._RETRY", 0.0)
     blocker = fill(disk)
     sink = (KINDS | {"csv": Csv})[kind](path=disk / f"out.{kind}")
     sink.open()

@@ -13,9 +13,9 @@ import pytest
 
 from pipeline.detections import Detections
 from pipeline.errors import FramechainError, UsageError
+from pipeline.files.lines import LineSink
+from pipeline.files.output import check_writable, file_safe, replace_file
 from pipeline.frame import Frame
-from pipeline.lines import LineSink
-from pipeline.output import check_writable, file_safe, replace_file
 from pipeline.sink import sinks
 from pipeline.sinks.csv import Csv
 from pipeline.sinks.jsonl import JsonLines
@@ -210,7 +210,7 @@ def test_unwritable_paths_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and permission bits")
 def test_missing_permission_is_refused(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from pipeline.output import check_writable\n"
+        "import os, sys; from pathlib import Path; from pipeline.files.output import check_writable\n"
         "if os.getuid() == 0: os.setuid(65534)\n"  # root may write everywhere
         "check_writable(Path(sys.argv[1]))"
     )

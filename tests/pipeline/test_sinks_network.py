@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from test_sinks_lines import frame, info
 
 from pipeline.config import Document
-from pipeline.delivery import NetworkSink
 from pipeline.errors import MissingExtra, UsageError
+from pipeline.sending.delivery import NetworkSink
 from pipeline.sinks.jsonl import JsonLines
 from pipeline.sinks.mqtt import Mqtt
 from pipeline.sinks.webhook import Webhook
@@ -51,7 +51,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.delivery._RETRY", 0.05)
+    monkeypatch.setattr("pipeline.sending.delivery._RETRY", 0.05)
 
 
 def begun(sink: NetworkSink, *sources: str) -> None:
@@ -315,7 +315,7 @@ def test_what_has_no_room_is_counted_and_the_newest_stay(
 def test_a_full_disk_costs_messages_and_nothing_else(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.disk_full._RETRY", 0.0)
+    monkeypatch.setattr("pipeline.files.disk_full._RETRY", 0.0)
     server.stop()
     with small_disk(tmp_path / "disk") as disk:
         sink = Webhook(url=f"http://127.0.0.1:{server.port}/", spool=disk / "s")

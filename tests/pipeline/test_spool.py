@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.spool import Spool
+from pipeline.sending.spool import Spool
 
 MIB = 2**20
 
@@ -169,7 +169,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 APPEND = """
 import sys
 from pathlib import Path
-from pipeline.spool import Spool
+from pipeline.sending.spool import Spool
 spool = Spool(Path(sys.argv[1]), 2**26)
 for number in range(10**9):
     spool.append(f"{number:08d}".encode().ljust(100, b"."))

@@ -20,11 +20,11 @@ from pydantic import PrivateAttr
 from pipeline.engine import Pipeline
 from pipeline.errors import StageError, UsageError
 from pipeline.frame import Frame
-from pipeline.health import examine
-from pipeline.health_server import HealthServer
-from pipeline.heartbeat import Heartbeat
 from pipeline.report import prometheus
-from pipeline.systemd import Systemd
+from pipeline.supervision.health import examine
+from pipeline.supervision.health_server import HealthServer
+from pipeline.supervision.heartbeat import Heartbeat
+from pipeline.supervision.systemd import Systemd
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -110,7 +110,7 @@ def test_health_is_served_before_while_stuck_and_after(stuck: tuple[Pipeline, He
 
 
 def test_nobody_holds_up_the_health_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.health_server._SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.supervision.health_server._SECONDS", 0.5)
     server = HealthServer("0", Pipeline([], service=True))
     address = ("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
     with socket.create_connection(address, 10) as slow, socket.create_connection(address, 10) as large:

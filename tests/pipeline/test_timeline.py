@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.frame import Frame
-from pipeline.timeline import Timeline
+from pipeline.live.timeline import Timeline
 
 
 def frame(index: int, timestamp: float, side: int = 8) -> Frame:

@@ -19,8 +19,8 @@ from pipeline import charts
 from pipeline.cli.chain import Debug
 from pipeline.cli.train.progress import tell_problems
 from pipeline.errors import UsageError
+from pipeline.files.output import check_reports, replace_file
 from pipeline.models import DETECTOR
-from pipeline.output import check_reports, replace_file
 from trackers.registry import nearest
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from rich.table import Table
 from pipeline import charts
 from pipeline.cli.chain import Debug
 from pipeline.cli.train.progress import tell_problems
+from pipeline.files.output import check_reports, replace_file
 from pipeline.models import EMBEDDER
-from pipeline.output import check_reports, replace_file
 
 if TYPE_CHECKING:
     from pipeline.training.evaluate_embedder import Retrieval

@@ -24,7 +24,7 @@ from pipeline.cli.tracked import (
     told_in_a_line,
 )
 from pipeline.errors import MissingExtra
-from pipeline.output import check_reports, replace_file
+from pipeline.files.output import check_reports, replace_file
 
 if TYPE_CHECKING:
     from trackers.evaluate import Figures

@@ -31,7 +31,7 @@ from pipeline.cli.chain import (
 )
 from pipeline.cli.tracked import files_of, told_in_a_line
 from pipeline.errors import Interrupted, MissingExtra, UsageError
-from pipeline.output import check_reports, replace_file
+from pipeline.files.output import check_reports, replace_file
 
 if TYPE_CHECKING:
     from pipeline.tuning import SpeedTuner, Trial

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from pipeline.engine import Pipeline
-from pipeline.health import examine
-from pipeline.systemd import Systemd
+from pipeline.supervision.health import examine
+from pipeline.supervision.systemd import Systemd
 
 _PERIOD = 1.0  # seconds between two looks; three within the watchdog's time at least
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
-from pipeline.health import examine
 from pipeline.report import prometheus
+from pipeline.supervision.health import examine
 
 _LOOPBACK = "127.0.0.1"
 

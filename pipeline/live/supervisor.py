@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline.address import host_id, redacted
+from pipeline.checkpoint.progress import Onward
 from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
 from pipeline.frame import Frame
+from pipeline.live.timeline import Timeline
 from pipeline.metrics import Change, State
-from pipeline.progress import Onward
 from pipeline.source import Source, SourceInfo
-from pipeline.timeline import Timeline
 
 logger = logging.getLogger("framechain")
 

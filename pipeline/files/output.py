@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, field_validator
 
 from pipeline.address import local_path
-from pipeline.disk_full import FULL, DiskFull, Pause
 from pipeline.errors import FramechainError, UsageError
+from pipeline.files.disk_full import FULL, DiskFull, Pause
+from pipeline.files.parts import PART, Kept, Rotation, Series
 from pipeline.frame import Frame
-from pipeline.parts import PART, Kept, Rotation, Series
 from pipeline.sink import Sink
 from pipeline.source import SourceInfo
 

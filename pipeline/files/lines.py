@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
-from pipeline.disk_full import DiskFull
+from pipeline.files.disk_full import DiskFull
+from pipeline.files.output import PartedSink, cannot_write
+from pipeline.files.parts import PART, Series
 from pipeline.frame import Frame
-from pipeline.output import PartedSink, cannot_write
-from pipeline.parts import PART, Series
 from pipeline.source import SourceInfo
 
 _BLOCK = 1 << 16

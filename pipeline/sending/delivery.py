@@ -18,14 +18,14 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from pipeline.address import redacted
-from pipeline.disk_full import Pause
 from pipeline.errors import UsageError
+from pipeline.files.disk_full import Pause
+from pipeline.files.output import file_safe
 from pipeline.frame import Frame
 from pipeline.frame_json import to_json
 from pipeline.models import cache_folder
-from pipeline.output import file_safe
+from pipeline.sending.spool import Spool, SpoolTaken
 from pipeline.sink import Sink
-from pipeline.spool import Spool, SpoolTaken
 
 logger = logging.getLogger("framechain")
 

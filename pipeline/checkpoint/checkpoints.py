@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.address import local_path, redacted
-from pipeline.checkpoint_file import NAME, load, refused, save
+from pipeline.checkpoint.file import NAME, load, refused, save
+from pipeline.checkpoint.progress import Onward, Progress
 from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
 from pipeline.metrics import unique
-from pipeline.progress import Onward, Progress
 from pipeline.sink import Sink
 from pipeline.source import SourceInfo
 from pipeline.stage import Stage

@@ -1,0 +1,1 @@
+"""Restarts: what a run remembers, saved while it goes on."""

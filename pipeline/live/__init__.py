@@ -1,0 +1,1 @@
+"""Sources that are live: kept going, on one line of time."""

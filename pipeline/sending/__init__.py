@@ -1,0 +1,1 @@
+"""What sinks that send share: a thread, and messages that wait on disk."""

@@ -1,0 +1,1 @@
+"""How a run is: watched, told to probes and to the service manager."""
