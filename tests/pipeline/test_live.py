@@ -196,9 +196,9 @@ def test_readers_left_behind_are_bounded(site: Callable[..., Site]) -> None:
     where = site(Connection(1), *[Connection(then="hang at opening")] * 30)
     pipeline = Pipeline([camera(where, open_timeout=0.01)])
     pipeline.start()
-    until(lambda: where.asked == live._MOST_READERS + 1)
+    until(lambda: where.asked == supervisor._MOST_READERS + 1)
     threading.Event().wait(0.3)  # thirty times what a further attempt would take
-    assert where.asked == live._MOST_READERS + 1
+    assert where.asked == supervisor._MOST_READERS + 1
     assert pipeline.metrics.snapshot().sources[0].state != "live"
     pipeline.stop()
     pipeline.wait(10)
