@@ -63,6 +63,22 @@ class Histogram:
                 return min(_FLOOR * 2 ** ((bucket + 0.5) / _BUCKETS_PER_OCTAVE), self.max)
         return 0.0
 
+    def cumulative(self) -> list[tuple[float, int]]:
+        """How many were within so many seconds, at two limits an octave from 1 ms to 67 s.
+
+        >>> times = Histogram()
+        >>> times.add(0.6, times=3)
+        >>> [within for limit, within in times.cumulative() if 0.4 < limit < 0.8]
+        [0, 3]
+        """
+        found, seen, step = [], 0, _BUCKETS_PER_OCTAVE // 2
+        first, last = 10 * _BUCKETS_PER_OCTAVE, 26 * _BUCKETS_PER_OCTAVE
+        for start in range(0, last, step):
+            seen += sum(self._counts[start : start + step])
+            if start + step >= first:
+                found.append((_FLOOR * 2.0 ** ((start + step) / _BUCKETS_PER_OCTAVE), seen))
+        return found
+
     def summary(self) -> Percentiles:
         """Mean, p50, p95, p99 and maximum, in seconds."""
         mean = self.total / self.count if self.count else 0.0
@@ -189,6 +205,7 @@ class Snapshot:
         elapsed: since the first frame was asked for, models loaded; ends with the last frame.
         fps: frames that went through the whole chain, a second.
         latency: from a frame's decoding to its leaving the last sink.
+        latency_total: the sum of all latencies. latency_within: (seconds, frames within them), for rates of change.
         bottleneck: name of the part that bounds the chain.
         efficiency: chain FPS / FPS of the slowest part alone, here from its working time within this run;
             `framechain bench` measures each part alone for real.
@@ -199,6 +216,8 @@ class Snapshot:
     frames: int
     fps: float
     latency: Percentiles
+    latency_total: float
+    latency_within: list[tuple[float, int]]
     bottleneck: str | None
     efficiency: float
     peak_memory: int | None
@@ -466,6 +485,7 @@ class Metrics:
         with self._lock:
             sources = [_source_snapshot(name, one, *told[name], self._ended or now) for name, one in accounts.items()]
             frames, latency = self._frames, self._latency.summary()
+            total, within = self._latency.total, self._latency.cumulative()
         fps = frames / elapsed if elapsed else 0.0
         working = [stage for stage in stages if stage.frames]
         slowest = min(working, key=lambda stage: stage.fps_alone, default=None)
@@ -474,6 +494,8 @@ class Metrics:
             frames=frames,
             fps=fps,
             latency=latency,
+            latency_total=total,
+            latency_within=within,
             bottleneck=slowest.name if slowest else None,
             efficiency=min(1.0, fps / slowest.fps_alone) if slowest else 0.0,
             peak_memory=peak_memory(),

@@ -119,6 +119,10 @@ def _exposition(snapshot: Snapshot) -> Iterator[str]:
     yield from family("fps", "gauge", "Frames per second through the whole chain.", [("", snapshot.fps)])
     yield from family("efficiency", "gauge", "Chain FPS over its slowest part's FPS.", [("", snapshot.efficiency)])
     yield from family("latency_seconds", "gauge", "Decoding to last sink.", list(_quantiles(snapshot.latency)))
+    within = [("_bucket" + _labels(le=f"{limit:.3g}"), float(count)) for limit, count in snapshot.latency_within]
+    within += [("_bucket" + _labels(le="+Inf"), snapshot.frames), ("_sum", snapshot.latency_total)]
+    within += [("_count", snapshot.frames)]
+    yield from family("frame_latency_seconds", "histogram", "Decoding to last sink, of every frame.", within)
     if snapshot.peak_memory is not None:
         peak = [("", float(snapshot.peak_memory))]
         yield from family("peak_memory_bytes", "gauge", "Most resident memory of the process.", peak)

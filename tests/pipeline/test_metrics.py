@@ -29,6 +29,15 @@ def test_quantiles_are_within_a_bucket_of_the_exact_ones(times: list[float], q: 
     assert histogram.max == max(times)
 
 
+@given(st.lists(st.floats(1e-4, 100.0), max_size=100))
+def test_cumulative_counts_are_exact(times: list[float]) -> None:
+    histogram = Histogram()
+    for value in times:
+        histogram.add(value)
+    for limit, count in histogram.cumulative():
+        assert sum(value < 0.999 * limit for value in times) <= count <= sum(value < 1.001 * limit for value in times)
+
+
 def test_a_histogram_takes_anything() -> None:
     histogram = Histogram()
     for value in (0.0, -1e-9, 1e-12, 1e9):
@@ -65,6 +74,8 @@ def test_a_snapshot_is_json_a_table_and_prometheus_text() -> None:
 
     sample = re.compile(r'^[a-z_]+(\{([a-z]+="(\\.|[^"\\])*",?)+\})? [-+.0-9e]+$')
     lines = prometheus(snapshot).splitlines()
+    assert 'framechain_frame_latency_seconds_bucket{le="+Inf"} 30' in lines
+    assert "framechain_frame_latency_seconds_count 30" in lines
     assert all(line.startswith("# ") or sample.match(line) for line in lines)
     assert 'framechain_source_finished_total{source="a\\"b\\\\"} 30' in lines
     names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
