@@ -26,6 +26,7 @@ from pipeline.roster import Member, Part, Roster
 from pipeline.sink import Sink
 from pipeline.source import Source, SourceInfo, create_source
 from pipeline.stage import Stage, check_chain
+from pipeline.supervision.memory import Trimmer
 from pipeline.supervision.watchdog import Watchdog
 from pipeline.trace import Trace
 from pipeline.window import Window
@@ -110,6 +111,7 @@ class Pipeline:
         self._patience = staleness / 2  # a window that long would make frames stale
         self._control = Control(self.metrics, keep_going, trace, on_failure)
         self._watchdog = None if watchdog is None else Watchdog(self.metrics, watchdog)
+        self._trimmer = Trimmer()
         self._checkpoints: Checkpoints | None = None
         if checkpoint is not None:
             self._checkpoints = Checkpoints(Path(checkpoint), checkpoint_every, resume, fresh)
@@ -172,6 +174,7 @@ class Pipeline:
             self._checkpoints.start()
         if self._watchdog is not None:
             self._watchdog.start()
+        self._trimmer.start()
         self._running = True
         for thread in (*workers, *readers):
             thread.start()
@@ -510,6 +513,7 @@ class Pipeline:
         deadline = time.monotonic() + _READER_GRACE
         if self._watchdog is not None:
             self._watchdog.close()
+        self._trimmer.close()
         with self._changing:  # one that is being added has its thread started, or is refused
             members = self._roster.members()
         for member in members:

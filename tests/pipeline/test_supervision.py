@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -288,3 +290,31 @@ def test_a_stage_that_cannot_forget_a_source_fails_like_any_other() -> None:
     sink = Keep()
     assert Pipeline([Memory(count=3)], [Clinging()], [sink], on_failure="skip").run().frames == 3
     assert "end memory" in sink.events
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library of other systems gives memory back by itself")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    program = """
+import threading, time
+from pathlib import Path
+from pipeline.supervision import memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+memory._EVERY = 0.05
+blocks = [b"x" * 100_000 for _ in range(2000)]
+full = resident()
+del blocks[::2]
+assert resident() > full - 20e6, "the C library keeps the holes"
+trimmer = memory.Trimmer()
+trimmer.start()
+deadline = time.monotonic() + 20
+while resident() > full - 80e6:
+    assert time.monotonic() < deadline, "they stay"
+    time.sleep(0.01)
+trimmer.close()
+assert threading.active_count() == 1
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
