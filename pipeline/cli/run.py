@@ -101,6 +101,10 @@ def run(
         str | None,
         typer.Option(metavar="URL", help="publish a JSON object a frame: mqtt(s)://user:password@host/topic/{source}"),
     ] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="produce a JSON object a frame: kafka(s)://user:password@host/topic"),
+    ] = None,
     webhook: Annotated[
         str | None, typer.Option(metavar="URL", help="post a JSON object a frame to this http(s):// address")
     ] = None,
@@ -199,7 +203,7 @@ def run(
             if path is not None:
                 document.add("sinks", sink)
                 document.set("sinks", sink, "path", path)
-        for sink, url in (("mqtt", mqtt), ("webhook", webhook)):
+        for sink, url in (("mqtt", mqtt), ("kafka", kafka), ("webhook", webhook)):
             if url is not None:
                 document.add("sinks", sink)
                 document.set("sinks", sink, "url", url)
