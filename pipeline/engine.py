@@ -26,7 +26,7 @@ from pipeline.roster import Member, Part, Roster
 from pipeline.sink import Sink
 from pipeline.source import Source, SourceInfo, create_source
 from pipeline.stage import Stage, check_chain
-from pipeline.supervision.memory import Trimmer
+from pipeline.supervision.memory import Trimmer, use_few_arenas
 from pipeline.supervision.watchdog import Watchdog
 from pipeline.trace import Trace
 from pipeline.window import Window
@@ -158,6 +158,7 @@ class Pipeline:
         if self._started:
             raise RuntimeError("a pipeline runs once; make a new one")
         self._started = True
+        use_few_arenas()
         try:
             self._open()
         except BaseException:
