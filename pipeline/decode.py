@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
+from pipeline.picture_size import MOST_PIXELS, refusal
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -79,6 +80,7 @@ class Decoder:
         container: opened for reading; the decoder closes it.
         reopen: opens it once more, for software; None for what can be read only once, which is decoded by one thread.
         abandoned: tells whether nobody wants more; garbage without end holds no picture to wait for.
+        max_pixels: of a picture; FFmpeg itself refuses larger ones, before it takes memory for them.
 
     Attributes:
         width, height: pixels of the first picture, upright. fps: nominal rate, None where unknown.
@@ -95,13 +97,17 @@ class Decoder:
         container: InputContainer,
         reopen: Callable[[], InputContainer] | None = None,
         abandoned: Callable[[], bool] = lambda: False,
+        max_pixels: int = MOST_PIXELS,
     ) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._container = container
         self._reopen = reopen
         self._abandoned = abandoned
+        self._max_pixels = max_pixels
         self._stream = video_stream(container)
+        if why := refusal(self._stream.codec_context.width, self._stream.codec_context.height, max_pixels):
+            raise NoVideo(why)
         self._ledger = _Ledger()
         self._reformatter, self._splitter = VideoReformatter(), VideoReformatter()
         rate = _rate(self._stream)
@@ -114,7 +120,7 @@ class Decoder:
         self._pictures = self._all_pictures()
         self._first = next(self._pictures, None)
         if self._first is None:
-            raise NoVideo("holds no picture that can be decoded")
+            raise NoVideo("holds no picture that can be decoded, or none within max_pixels")
         self._orientation = _orientation(self._first.frame)
         self.height, self.width = self.image(self._first).shape[:2]
 
@@ -192,7 +198,7 @@ class Decoder:
         else:
             decoder.thread_type = "FRAME"
         # An error, as H.264 marks some concealed frames too late (a race between its threads).
-        decoder.options = _DAMAGE_IS_AN_ERROR
+        decoder.options = {**_DAMAGE_IS_AN_ERROR, **limits(self._max_pixels)}
         for packet in _packets(self._container, self._stream, self._ledger):
             try:
                 frames = packet.decode()
@@ -214,9 +220,8 @@ class Decoder:
         decoder = self._stream.codec_context
         decoder.thread_type = "NONE"
         decoder.thread_count = 1
-        if decoder.codec.intra_only:
-            # Nothing builds on a damaged picture, so none has to be patched up (and JPEG would not even mark it).
-            decoder.options = _DAMAGE_IS_AN_ERROR
+        # Of what is intra only, nothing builds on a damaged picture: none is patched up (JPEG would not even mark it).
+        decoder.options = {**(_DAMAGE_IS_AN_ERROR if decoder.codec.intra_only else {}), **limits(self._max_pixels)}
         for packet in _packets(self._container, self._stream, self._ledger):
             if self._abandoned():
                 return
@@ -387,6 +392,11 @@ class _Clock:
     def _since_origin(self, pts: int) -> float:
         # Integers up to the one division, so that frame 70 at 25 fps is at 2.8 s and not at 2.8000000000000003.
         return (pts - (self._origin or 0)) * self._unit.numerator / self._unit.denominator
+
+
+def limits(max_pixels: int) -> dict[str, str]:
+    """FFmpeg's options that bound its pictures, for those who open a container: it decodes some to know the format."""
+    return {"max_pixels": str(max_pixels)}
 
 
 def video_stream(container: InputContainer) -> VideoStream:

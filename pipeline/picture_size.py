@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.errors import UsageError
-
 MOST_PIXELS = 8192 * 8192
 """Of a picture, unless told otherwise: twice what 8K has; 200 MB as BGR."""
 
 
-def check_size(width: int, height: int, most: int) -> None:
-    """Refuse what is larger than `most` pixels.
+def refusal(width: int, height: int, most: int) -> str | None:
+    """Why a picture of more than `most` pixels is refused, in words that follow its name; None if it is not.
 
-    Raises:
-        UsageError: the message lacks its subject.
-
-    >>> check_size(65535, 65535, MOST_PIXELS)
-    Traceback (most recent call last):
-    pipeline.picture_size.TooLarge: says that its pictures are 65535×65535, more than 67108864 pixels; if that is right, raise max_pixels
+    >>> refusal(65535, 65535, MOST_PIXELS)
+    'says that it shows 65535×65535 pixels, more than max_pixels: 67108864; raise that if it is right'
     """
-    if width * height > most:
-        raise TooLarge(width, height, most)
-
-
-class TooLarge(UsageError):
-    """A picture is larger than what is allowed. The message lacks its subject."""
-
-    def __init__(self, width: int, height: int, most: int) -> None:
-        super().__init__(
-            f"says that its pictures are {width}×{height}, more than {most} pixels; if that is right, raise max_pixels"
-        )
+    if width * height <= most:
+        return None
+    return f"says that it shows {width}×{height} pixels, more than max_pixels: {most}; raise that if it is right"

@@ -18,7 +18,7 @@ from pipeline.address import redacted
 from pipeline.component import Component
 from pipeline.errors import UsageError
 from pipeline.frame import Frame
-from pipeline.picture_size import MOST_PIXELS
+from pipeline.picture_size import MOST_PIXELS, refusal
 from trackers.registry import Registry
 
 
@@ -252,7 +252,13 @@ class SteppedSource(Source):
         frame_count: int | None = None,
         live: bool | None = None,
     ) -> SourceInfo:
-        """Begin to count anew. `fps` and `frame_count` are those of the whole source, before `every`."""
+        """Begin to count anew. `fps` and `frame_count` are those of the whole source, before `every`.
+
+        Raises:
+            UsageError: its pictures are too large.
+        """
+        if why := refusal(width, height, self.max_pixels):
+            raise UsageError(f"'{redacted(self.uri)}' {why}")
         self._given = 0
         self._dropped.clear()
         counts = [-(-frame_count // self.every)] if frame_count is not None else []

@@ -1,4 +1,4 @@
-"""Child: a process of ours for native code that may crash or hang, and the channel to it; how it looks from both sides."""
+"""Child: a process of ours for native code that may crash or hang, and the channel to it, from both sides."""
 
 from __future__ import annotations
 

@@ -70,7 +70,8 @@ class Reading:
         source = self._source
         if "open" in asked:
             logger.setLevel(asked["level"])
-            source = self._source = _made(*asked["open"], asked["options"])
+            module, name = asked["open"]
+            source = self._source = _made(module, name, asked["options"])
             if self._unwanted:
                 source.abandon()
             info = source.open()
@@ -85,7 +86,8 @@ class Reading:
         elif "skip" in asked and not self._over:
             self._skipping = True
             try:
-                source.skip(*asked["skip"], lambda: self._unwanted)
+                index, given = asked["skip"]
+                source.skip(index, given, lambda: self._unwanted)
             finally:
                 self._skipping = False
             self.tell({"skipped": True})

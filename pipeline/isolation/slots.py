@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.picture_size import check_size
+from pipeline.errors import UsageError
+from pipeline.picture_size import refusal
 
 SLOTS = 3
 """One is written, one is read, one is on its way."""
@@ -55,7 +56,7 @@ class Slots:
             UsageError: it is larger than what was reserved.
         """
         if image.nbytes > self._stride:
-            check_size(image.shape[1], image.shape[0], self._stride // image.shape[2])
+            raise UsageError(f"a picture {refusal(image.shape[1], image.shape[0], self._stride // 3)}")
         np.copyto(self._at(slot, image.shape), image)
 
     def take(self, slot: int, shape: Sequence[int]) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ from pipeline.source import Patience, Source, SourceInfo
 logger = logging.getLogger("framechain")
 
 _ENDING = 0.5
-"""Seconds that a process gets to say goodbye to its camera before it is killed; less than anybody waits for a reader."""
+"""Seconds that a process gets to say goodbye to its camera before it is killed; nobody waits longer for a reader."""
 
 _ERRORS = {kind.__name__: kind for kind in (FramechainError, UsageError, AccessDenied, NotThere)}
 
@@ -90,7 +90,7 @@ class IsolatedSource(Source):
     """Tells what another source tells, which is opened, decoded and converted in another process.
 
     Pictures come over shared memory, and each is copied once on either side. The other process reads ahead by as many
-    as there are slots, and what it had read before it died is still given. One that hangs is killed once it is abandoned.
+    as there are slots; what it had read before it died is still given. One that hangs is killed once it is abandoned.
     """
 
     name: ClassVar[str] = "isolated"
