@@ -47,8 +47,8 @@ def _declared_size(raw: bytes) -> tuple[int, int]:
     for kind in Image.ID:
         # not Image.open, which warns of large pictures, or refuses them, by a limit that belongs to the whole process
         opened, accepts = Image.OPEN[kind]
-        if accepts is not None and accepts(raw[:16]) is True:
-            with suppress(Exception):  # whatever a reader of headers makes of damage
+        with suppress(Exception):  # whatever a reader of headers makes of damage
+            if accepts is not None and accepts(raw[:16]) is True:
                 size: tuple[int, int] = opened(io.BytesIO(raw), "").size
                 return size
     return 0, 0

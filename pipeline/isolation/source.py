@@ -98,6 +98,7 @@ class IsolatedSource(Source):
     _source: Source = PrivateAttr()
     _spare: Spare | None = PrivateAttr(None)
     _child: ReadingChild | None = PrivateAttr(None)
+    _live: bool = PrivateAttr(False)
     _owed: int = PrivateAttr(0)  # pictures that were asked for and have not come
     _last: int = PrivateAttr(-1)  # index of the last one that came
     _over: bool = PrivateAttr(False)  # nothing more will come
@@ -120,9 +121,11 @@ class IsolatedSource(Source):
 
         Raises:
             UsageError, FramechainError: what the source raises, or its process died.
-            UsageError: this kind of source cannot be read by another process.
+            UsageError: this kind of source cannot be read by another process, or none can here.
         """
         self.close()
+        if os.name != "posix":
+            raise UsageError("isolation: process needs Linux or macOS; leave it out")
         kind, options = type(self._source), self._options()
         most = self._source.max_pixels
         self._child = ReadingChild(most) if self._spare is None else self._spare.take(most)
@@ -132,7 +135,9 @@ class IsolatedSource(Source):
         self._ask({"open": place, "options": options, "level": logger.getEffectiveLevel()})
         told = self._answer("info")
         self._owed, self._last, self._over, self._complete = 0, -1, False, True
-        return SourceInfo(**told["info"])
+        info = SourceInfo(**told["info"])
+        self._live = info.live
+        return info
 
     def skip(self, index: int, given: int, stopping: Callable[[], bool]) -> None:
         """As `Source.skip`, in the other process."""
@@ -265,7 +270,8 @@ class IsolatedSource(Source):
     def _died(self) -> _Died:
         child, self._child, self._over = self._child, None, True
         assert child is not None
-        where = f" after frame {self._last}" if self._last >= 0 else ""
+        # of a camera that is not the index that the frame has in the run
+        where = "" if self._live or self._last < 0 else f" after frame {self._last}"
         return _Died(f"the decoder of '{self.id or self.uri}' {child.ended()}{where}")
 
 
