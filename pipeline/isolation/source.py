@@ -133,7 +133,11 @@ class IsolatedSource(Source):
             self.abandon()
         place = [kind.__module__, kind.__qualname__]
         self._ask({"open": place, "options": options, "level": logger.getEffectiveLevel()})
-        told = self._answer("info")
+        try:
+            told = self._answer("info")
+        except FramechainError:
+            self.close()
+            raise
         self._owed, self._last, self._over, self._complete = 0, -1, False, True
         info = SourceInfo(**told["info"])
         self._live = info.live
