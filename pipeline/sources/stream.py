@@ -69,7 +69,7 @@ class NetworkStream(DecodedSource, LiveSource):
             raise UsageError(f"'{redacted(self.uri)}' is no address ({error}); check host and port") from None
         self._start = time.monotonic()
         try:
-            make = partial(Decoder, abandoned=self._abandoned.is_set, max_pixels=self.max_pixels)
+            make = partial(Decoder, abandoned=self._given_up, max_pixels=self.max_pixels)
             self._decoder = decoder = decode_stream(self.decoder, self._connect, make)
         except (FFmpegError, NoVideo) as error:
             nothing = isinstance(error, NoVideo)
@@ -107,6 +107,11 @@ class NetworkStream(DecodedSource, LiveSource):
             self.uri, options=options, timeout=times, metadata_errors="replace", hwaccel=hardware
         )
         return container
+
+    def _given_up(self) -> bool:
+        """Whether nobody wants more, or nothing came that can be decoded for as long as it may take to begin."""
+        late = self._decoder is None and time.monotonic() - self._start >= self.open_timeout
+        return late or self._abandoned.is_set()
 
     def _timestamp(self, picture: Picture) -> float:
         return picture.timestamp if self._timed else time.monotonic() - self._start
