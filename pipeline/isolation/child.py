@@ -28,6 +28,7 @@ class Child:
     """
 
     def __init__(self, module: str, *arguments: str, inherits: Sequence[int] = ()) -> None:
+        self._deadline: threading.Timer | None = None
         path = os.pathsep.join(filter(None, [os.getcwd() if part == "" else part for part in sys.path]))
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -46,21 +47,20 @@ class Child:
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
         """The body waits for an answer; the process is ended if that takes too long."""
-        timer = self.end_in(seconds)
+        timer = self._timer(seconds)
         try:
             yield
         finally:
             timer.cancel()
 
-    def end_in(self, seconds: float) -> threading.Timer:
-        """End the process in so many seconds, unless the timer is cancelled."""
-        timer = threading.Timer(seconds, self._process.kill)
-        timer.daemon = True
-        timer.start()
-        return timer
+    def end_in(self, seconds: float) -> None:
+        """End the process in so many seconds, unless it is closed before."""
+        self._deadline = self._timer(seconds)
 
     def close(self) -> None:
         """End the process at once."""
+        if self._deadline is not None:
+            self._deadline.cancel()
         self._process.kill()
         self._wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -76,6 +76,12 @@ class Child:
         if code is None or code >= 0:
             return f"ended with exit code {code}"
         return f"was ended by {signal.Signals(-code).name}"
+
+    def _timer(self, seconds: float) -> threading.Timer:
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def _wait(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):

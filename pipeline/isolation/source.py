@@ -128,7 +128,12 @@ class IsolatedSource(Source):
             raise UsageError("isolation: process needs Linux or macOS; leave it out")
         kind, options = type(self._source), self._options()
         most = self._source.max_pixels
-        self._child = ReadingChild(most) if self._spare is None else self._spare.take(most)
+        try:
+            self._child = ReadingChild(most) if self._spare is None else self._spare.take(most)
+        except OSError as error:
+            raise FramechainError(
+                f"no process can be started to read '{self.uri}' ({error.strerror}); raise its limits (ulimit)"
+            ) from error
         if self._abandoned.is_set():
             self.abandon()
         place = [kind.__module__, kind.__qualname__]

@@ -212,11 +212,12 @@ def test_a_camera_whose_decoder_crashes_is_tried_again(
             return pipeline.metrics.snapshot().sources[0]
 
         until(lambda: now().finished > 5)
-        (victim,) = children()
-        for kept in ("cmdline", "environ"):
+        victims = children()  # on a busy machine a rival, too
+        for victim, kept in itertools.product(victims, ("cmdline", "environ")):
             assert b"s3cret" not in Path(f"/proc/{victim}/{kept}").read_bytes()
-        os.kill(victim, signal.SIGSEGV)
-        until(lambda: now().connections == 2)
+        for victim in victims:
+            os.kill(victim, signal.SIGSEGV)
+        until(lambda: now().connections >= 2)
         count = now().finished
         until(lambda: now().finished > count + 5)
         pipeline.stop()
@@ -347,3 +348,9 @@ def test_fifty_connections_leave_nothing_and_take_one_process(
         assert source.read() is not None
     until(lambda: held() == before)
     assert children() == []
+
+
+def test_where_there_is_no_memory_without_a_name_a_file_without_one_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    with isolated(Odd(uri="end")) as source:
+        assert [int(frame.image[0, 0, 0]) for frame in source] == [1, 2, 3, 4, 5]
