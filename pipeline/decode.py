@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
+from pipeline.picture_size import MOST_PIXELS, refusal
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,6 +33,9 @@ _AWAITED = 256
 _RESTART = 1
 """Seconds. A clock that falls back by more was started anew; by less, one timestamp is wrong."""
 
+
+_PADDING = 1 << 16
+"""Pixels, enough for the padding of the smallest pictures."""
 
 _DAMAGE_IS_AN_ERROR = {"err_detect": "explode"}
 
@@ -79,6 +83,7 @@ class Decoder:
         container: opened for reading; the decoder closes it.
         reopen: opens it once more, for software; None for what can be read only once, which is decoded by one thread.
         abandoned: tells whether nobody wants more; garbage without end holds no picture to wait for.
+        max_pixels: of a picture; larger ones count as corrupt.
 
     Attributes:
         width, height: pixels of the first picture, upright. fps: nominal rate, None where unknown.
@@ -95,14 +100,18 @@ class Decoder:
         container: InputContainer,
         reopen: Callable[[], InputContainer] | None = None,
         abandoned: Callable[[], bool] = lambda: False,
+        max_pixels: int = MOST_PIXELS,
     ) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._container = container
         self._reopen = reopen
         self._abandoned = abandoned
+        self._max_pixels = max_pixels
         self._stream = video_stream(container)
-        self._ledger = _Ledger()
+        if why := refusal(self._stream.codec_context.width, self._stream.codec_context.height, max_pixels):
+            raise NoVideo(why)
+        self._ledger = _Ledger(max_pixels)
         self._reformatter, self._splitter = VideoReformatter(), VideoReformatter()
         rate = _rate(self._stream)
         self.fps = None if rate is None else float(rate)
@@ -114,7 +123,7 @@ class Decoder:
         self._pictures = self._all_pictures()
         self._first = next(self._pictures, None)
         if self._first is None:
-            raise NoVideo("holds no picture that can be decoded")
+            raise NoVideo("holds no picture that can be decoded, or none within max_pixels")
         self._orientation = _orientation(self._first.frame)
         self.height, self.width = self.image(self._first).shape[:2]
 
@@ -192,7 +201,7 @@ class Decoder:
         else:
             decoder.thread_type = "FRAME"
         # An error, as H.264 marks some concealed frames too late (a race between its threads).
-        decoder.options = _DAMAGE_IS_AN_ERROR
+        decoder.options = {**_DAMAGE_IS_AN_ERROR, **limits(self._max_pixels)}
         for packet in _packets(self._container, self._stream, self._ledger):
             try:
                 frames = packet.decode()
@@ -201,7 +210,7 @@ class Decoder:
                     raise
                 raise _Suspicion from error
             for frame in frames:
-                if self._ledger.damaged or frame.is_corrupt or self._ledger.overtakes(frame):
+                if self._ledger.damaged or self._ledger.spoilt(frame) or self._ledger.overtakes(frame):
                     raise _Suspicion
                 yield frame
         if self._ledger.awaits:
@@ -214,9 +223,8 @@ class Decoder:
         decoder = self._stream.codec_context
         decoder.thread_type = "NONE"
         decoder.thread_count = 1
-        if decoder.codec.intra_only:
-            # Nothing builds on a damaged picture, so none has to be patched up (and JPEG would not even mark it).
-            decoder.options = _DAMAGE_IS_AN_ERROR
+        # Of what is intra only, nothing builds on a damaged picture: none is patched up (JPEG would not even mark it).
+        decoder.options = {**(_DAMAGE_IS_AN_ERROR if decoder.codec.intra_only else {}), **limits(self._max_pixels)}
         for packet in _packets(self._container, self._stream, self._ledger):
             if self._abandoned():
                 return
@@ -234,7 +242,7 @@ class Decoder:
     def _once_more(self, given: int, last: int | None) -> Iterator[VideoFrame]:
         """The frames after the `given` ones, of which `last` is the last one's pts, decoded by one thread."""
         if last is not None and self._seek(last):
-            self._ledger = _Ledger(given, last)
+            self._ledger = _Ledger(self._max_pixels, given, last)
             frames = self._frames()
             landing = next(frames, None)
             if landing is not None and landing.key_frame and landing.pts is not None and landing.pts <= last:
@@ -242,7 +250,7 @@ class Decoder:
                 return
             frames.close()
         self._begin_again()
-        self._ledger = _Ledger()
+        self._ledger = _Ledger(self._max_pixels)
         frames = self._frames()
         for frame in itertools.islice(frames, given):
             self._ledger.receive(frame)
@@ -285,10 +293,11 @@ class _Ledger:
     hidden pictures of VP8 come in packets of their own, and then only the decoder's own errors are counted.
 
     Args:
-        index: place of the next picture. after: only what has a larger pts is new.
+        max_pixels: of a picture. index: place of the next one. after: only what has a larger pts is new.
     """
 
-    def __init__(self, index: int = 0, after: int | None = None) -> None:
+    def __init__(self, max_pixels: int, index: int = 0, after: int | None = None) -> None:
+        self._max_pixels = max_pixels
         self.index = index
         self.corrupt = 0
         self.damaged = False
@@ -301,6 +310,17 @@ class _Ledger:
     def awaits(self) -> bool:
         """Whether packets have not come out as pictures yet."""
         return bool(self._awaited)
+
+    def spoilt(self, frame: VideoFrame) -> bool:
+        """Whether a picture is not to be given.
+
+        Raises:
+            NoVideo: the first one is too large.
+        """
+        why = refusal(frame.width, frame.height, self._max_pixels)
+        if why is not None and self.index == 0:
+            raise NoVideo(why)
+        return frame.is_corrupt or why is not None
 
     def overtakes(self, frame: VideoFrame) -> bool:
         """Whether packets before this picture have not come out."""
@@ -325,7 +345,7 @@ class _Ledger:
 
     def receive(self, frame: VideoFrame) -> bool:
         """A picture came out; `index` is then the place after it. Returns whether it is whole."""
-        whole = not frame.is_corrupt
+        whole = not self.spoilt(frame)
         overtaken = 0
         while frame.pts is not None and self._awaited and self._awaited[0] <= frame.pts:
             overtaken += heapq.heappop(self._awaited) < frame.pts
@@ -387,6 +407,15 @@ class _Clock:
     def _since_origin(self, pts: int) -> float:
         # Integers up to the one division, so that frame 70 at 25 fps is at 2.8 s and not at 2.8000000000000003.
         return (pts - (self._origin or 0)) * self._unit.numerator / self._unit.denominator
+
+
+def limits(max_pixels: int) -> dict[str, str]:
+    """FFmpeg's options with which it refuses larger pictures before it takes memory for them.
+
+    Also for those who open a container, as it decodes some to know the format. It counts what it pads, too (rows to 64
+    pixels, H.264 to blocks of 16), so its limit is higher by an eighth; what is between is refused once it is decoded.
+    """
+    return {"max_pixels": str(max_pixels * 9 // 8 + _PADDING)}
 
 
 def video_stream(container: InputContainer) -> VideoStream:

@@ -518,6 +518,8 @@ class Pipeline:
         with self._changing:  # one that is being added has its thread started, or is refused
             members = self._roster.members()
         for member in members:
+            member.supervisor.end()  # one that hangs in a process of its own is killed
+        for member in members:
             member.thread.join(max(0.0, deadline - time.monotonic()))
             if member.thread.is_alive():
                 logger.warning("%s does not answer and is left behind", member.thread.name)

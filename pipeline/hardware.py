@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.decode import Decoder, video_stream
 from pipeline.errors import UsageError
+from pipeline.picture_size import MOST_PIXELS
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -31,7 +32,7 @@ _TRIED = 64  # pictures that a file is tried with: the session of a decoder take
 _COMPARED = 4  # of them, that must be the same in each pixel; kept in memory
 
 
-def decode_file(decoder: DecoderName, opening: Opening) -> Decoder:
+def decode_file(decoder: DecoderName, opening: Opening, max_pixels: int = MOST_PIXELS) -> Decoder:
     """Decodes what can be opened again and again, where `decoder` says.
 
     auto: the hardware that is here, if it gives the same pictures and is no slower than all cores; else software.
@@ -40,7 +41,7 @@ def decode_file(decoder: DecoderName, opening: Opening) -> Decoder:
         UsageError: the hardware that is asked for is not here, or does not decode this.
         NoVideo: there is nothing to decode; what was opened is closed.
     """
-    make = partial(Decoder, reopen=partial(opening, None))
+    make = partial(Decoder, reopen=partial(opening, None), max_pixels=max_pixels)
     if decoder in KINDS:
         return _by(decoder, opening, make)
     for kind in _present() if decoder == "auto" else ():
@@ -69,12 +70,13 @@ def decode_stream(
     return _made(opening(None), make)
 
 
-def decode_once(decoder: DecoderName, opening: Opening) -> Decoder:
+def decode_once(decoder: DecoderName, opening: Opening, max_pixels: int = MOST_PIXELS) -> Decoder:
     """Decodes what can be opened only once, a pipe. auto is software: hardware that refuses would have eaten the start.
 
     Raises: as `decode_file`.
     """
-    return _by(decoder, opening, Decoder) if decoder in KINDS else _made(opening(None), Decoder)
+    make = partial(Decoder, max_pixels=max_pixels)
+    return _by(decoder, opening, make) if decoder in KINDS else _made(opening(None), make)
 
 
 def accelerator(kind: str) -> HWAccel:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from pipeline.address import redacted
 from pipeline.component import Component
 from pipeline.errors import UsageError
 from pipeline.frame import Frame
+from pipeline.picture_size import MOST_PIXELS, refusal
 from trackers.registry import Registry
 
 
@@ -62,10 +63,15 @@ class Patience:
     longest_pause: float = 1.0
 
 
+_POSSIBLE = 1 << 30
+"""Pixels that a picture may have at all; OpenCV and FFmpeg refuse more."""
+
+
 class Source(Component, ABC):
     """Where frames come from. One instance is read by one thread.
 
-    Subclasses implement `matches`, `open`, `read` and `close`.
+    Subclasses implement `matches`, `open`, `read` and `close`. `isolation` is the business of who opens it: the engine
+    and `open_source` look at it (pipeline/isolation).
     """
 
     live: ClassVar[bool] = False
@@ -75,6 +81,12 @@ class Source(Component, ABC):
     id: str = Field("", description="name of this source in all outputs; derived from the uri if empty")
     every: int = Field(1, ge=1, description="give every n-th frame only; the others are counted as skipped")
     max_frames: int | None = Field(None, ge=1, description="stop after giving this many frames")
+    max_pixels: int = Field(
+        MOST_PIXELS, ge=1, le=_POSSIBLE, description="most pixels of a picture; larger ones are refused"
+    )
+    isolation: Literal["none", "process"] = Field(
+        "none", description="process: read it in a process of its own, so that a crash of its decoder ends nothing else"
+    )
 
     _dropped: Counter[str] = PrivateAttr(default_factory=Counter)
     _abandoned: threading.Event = PrivateAttr(default_factory=threading.Event)
@@ -240,7 +252,13 @@ class SteppedSource(Source):
         frame_count: int | None = None,
         live: bool | None = None,
     ) -> SourceInfo:
-        """Begin to count anew. `fps` and `frame_count` are those of the whole source, before `every`."""
+        """Begin to count anew. `fps` and `frame_count` are those of the whole source, before `every`.
+
+        Raises:
+            UsageError: its pictures are too large.
+        """
+        if why := refusal(width, height, self.max_pixels):
+            raise UsageError(f"'{redacted(self.uri)}' {why}")
         self._given = 0
         self._dropped.clear()
         counts = [-(-frame_count // self.every)] if frame_count is not None else []
@@ -290,6 +308,10 @@ def open_source(uri: str | int, **options: Any) -> Source:
     Raises:
         UsageError, FramechainError: as `source_for` and `Source.open`.
     """
+    from pipeline.isolation.source import IsolatedSource
+
     source = create_source(uri, **options)
+    if source.isolation == "process":
+        source = IsolatedSource.of(source)
     source.open()
     return source

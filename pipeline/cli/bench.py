@@ -36,6 +36,7 @@ from pipeline.cli.chain import (
     Device,
     Embedder,
     ImageSize,
+    IsolateDecode,
     Loop,
     Motion,
     NoEmbed,
@@ -81,6 +82,7 @@ def bench(
     motion: Motion = False,
     decoder: Decoding = None,
     adaptive_size: AdaptiveSize = False,
+    isolate_decode: IsolateDecode = False,
     frames: Annotated[int, typer.Option(min=1, help="frames to measure on")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="how often; medians are reported")] = 3,
     streams: Annotated[
@@ -123,6 +125,7 @@ def bench(
         motion,
         decoder,
         adaptive_size,
+        isolate_decode,
     )
     check_reports({"--plot": plot, "--trace": trace}, [source])
     charts.check(plot)

@@ -68,6 +68,12 @@ Decoding: TypeAlias = Annotated[
         "vaapi, videotoolbox, d3d11va or vulkan",
     ),
 ]
+IsolateDecode: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--isolate-decode", help="read each source in a process of its own: a crash of its decoder ends no more"
+    ),
+]
 Motion: TypeAlias = Annotated[
     bool, typer.Option("--motion", help="detect only where something moved, for cameras that stand still")
 ]
@@ -124,6 +130,7 @@ class ChainFlags:
     motion: bool = False
     decoder: str | None = None
     adaptive_size: bool = False
+    isolate_decode: bool = False
 
     def document(self, sources: list[str] | None, none_yet: bool = False) -> Document:
         """The chain of the configuration file, or the default one, with these flags laid over it.
@@ -141,6 +148,8 @@ class ChainFlags:
             raise UsageError("there is no source; name a video file, camera or address, or test: for a test pattern")
         if self.decoder is not None:
             document.set_sources_with("decoder", self.decoder)
+        if self.isolate_decode:
+            document.set_sources_with("isolation", "process")
         if self.embedder is not None:
             document.add("stages", "embed", after="detect")
         if self.no_embed:

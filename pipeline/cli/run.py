@@ -33,6 +33,7 @@ from pipeline.cli.chain import (
     Device,
     Embedder,
     ImageSize,
+    IsolateDecode,
     Loop,
     Motion,
     NoEmbed,
@@ -86,6 +87,7 @@ def run(
     motion: Motion = False,
     decoder: Decoding = None,
     adaptive_size: AdaptiveSize = False,
+    isolate_decode: IsolateDecode = False,
     every: Annotated[int | None, typer.Option(min=1, help="process every n-th frame")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="stop after so many frames of each source")] = None,
     realtime: Realtime = False,
@@ -185,6 +187,7 @@ def run(
         motion,
         decoder,
         adaptive_size,
+        isolate_decode,
     )
     if watch and (config is None or sources):
         raise UsageError(

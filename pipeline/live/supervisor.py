@@ -14,6 +14,7 @@ from pipeline.address import host_id, redacted
 from pipeline.checkpoint.progress import Onward
 from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
 from pipeline.frame import Frame
+from pipeline.isolation.source import IsolatedSource, Spare
 from pipeline.live.timeline import Timeline
 from pipeline.metrics import Change, State
 from pipeline.source import Source, SourceInfo
@@ -74,6 +75,7 @@ class Supervisor:
         self._source = source
         self._name = source.id
         self._patience = source.patience
+        self._spare = Spare()
         self._changed = threading.Condition()
         self._readers: list[Reader] = []  # whose threads have not ended, or that hold the file
         self._wanted: list[Reader] = []  # those of them that were not left behind, in the order of their beginning
@@ -252,6 +254,8 @@ class Supervisor:
         if source.live:
             source = source.anew()
             source.max_frames = None  # is counted here, over all connections
+        if source.isolation == "process":
+            source = IsolatedSource.of(source, self._spare)
         reader = Reader(source, self, self._name)
         self._readers.append(reader)
         self._wanted.append(reader)
@@ -304,6 +308,7 @@ class Supervisor:
         self._change("ended", "" if error is None else redacted(str(error)))
         for reader in self._readers:
             reader.source.abandon()
+        self._spare.close()
         self._wanted.clear()
         self._current = None
         self._changed.notify_all()

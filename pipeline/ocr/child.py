@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 
 import numpy as np
 
 from pipeline.errors import FramechainError
+from pipeline.isolation.child import attach
+from pipeline.isolation.messages import Closed
 from pipeline.ocr.engine import engines
-from pipeline.ocr.messages import Channel, Closed
 
 
 def main() -> None:
     """Load the engine that the command line names, and read images until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process when it is done
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not get among the answers
-    channel = Channel(sys.stdin.buffer, answers)
+    channel = attach()
     try:
         engine = engines.load(sys.argv[1])(int(sys.argv[2]))
     except FramechainError as error:

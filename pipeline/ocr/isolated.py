@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
+from pipeline.isolation.child import Child
+from pipeline.isolation.messages import Closed
 from pipeline.ocr.engine import Line
-from pipeline.ocr.messages import Channel, Closed
 
 logger = logging.getLogger("framechain")
 
@@ -56,14 +51,13 @@ class IsolatedEngine:
         self._name, self._threads = name, threads
         self._pause = 0.0
         self._start_at = 0.0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._channel: Channel | None = None
+        self._child: Child | None = None
         self._start()
 
     @property
     def process(self) -> int | None:
         """The id of the process; None while there is none."""
-        return None if self._process is None else self._process.pid
+        return None if self._child is None else self._child.id
 
     def read_line(self, image: NDArray[np.uint8]) -> list[Line]:
         """As `Engine.read_line`.
@@ -85,18 +79,12 @@ class IsolatedEngine:
 
     def close(self) -> None:
         """End the process."""
-        process, self._process, self._channel = self._process, None, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):  # what it was never sent
-                    pipe.close()
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
 
     def _ask(self, image: NDArray[np.uint8], size: int | None) -> list[Line]:
-        if self._channel is None:
+        if self._child is None:
             if time.monotonic() < self._start_at:
                 raise EngineAway
             try:
@@ -104,9 +92,9 @@ class IsolatedEngine:
             except EngineDied as error:
                 self._back_off(str(error))
                 raise EngineAway from error
-        assert self._channel is not None
+        assert self._child is not None
         try:
-            self._channel.send({"shape": image.shape, "size": size}, image.tobytes())
+            self._child.channel.send({"shape": image.shape, "size": size}, image.tobytes())
             told = self._answer(_READING)
         except Closed as error:
             why = self._ended()
@@ -121,12 +109,7 @@ class IsolatedEngine:
         ]
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "pipeline.ocr.child", self._name, str(self._threads)]
-        path = os.pathsep.join(filter(None, [os.getcwd() if part == "" else part for part in sys.path]))
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
-        )
-        self._channel = Channel(cast("BinaryIO", self._process.stdout), cast("BinaryIO", self._process.stdin))
+        self._child = Child("pipeline.ocr.child", self._name, str(self._threads))
         try:
             told = self._answer(_LOADING)
         except Closed:
@@ -137,27 +120,15 @@ class IsolatedEngine:
 
     def _answer(self, seconds: float) -> dict[str, Any]:
         """The next answer; the process is ended if it takes too long."""
-        assert self._channel is not None
-        assert self._process is not None
-        timer = threading.Timer(seconds, self._process.kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            return self._channel.receive()[0]
-        finally:
-            timer.cancel()
+        assert self._child is not None
+        with self._child.within(seconds):
+            return self._child.channel.receive()[0]
 
     def _ended(self) -> str:
         """Clear away a process that is gone; what it ended with, in words."""
-        process = self._process
-        if process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1.0)  # one that crashes closes its pipes before it is gone
-        self.close()
-        code = None if process is None else process.returncode
-        if code is not None and code < 0:
-            return f"OCR engine {self._name} was ended by {signal.Signals(-code).name}"
-        return f"OCR engine {self._name} ended with exit code {code}"
+        child, self._child = self._child, None
+        assert child is not None
+        return f"OCR engine {self._name} {child.ended()}"
 
     def _back_off(self, why: str) -> None:
         self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)

@@ -50,7 +50,7 @@ class ImageFolder(RecordedSource):
         self._next = 0
         folder = where if where.is_dir() else where.parent
         self.id = self.id or (where.stem if where.is_file() else folder.resolve().name) or "images"
-        first = next((image for path in self._paths if (image := read_image(path)) is not None), None)
+        first = next((image for path in self._paths if (image := read_image(path, self.max_pixels)) is not None), None)
         if first is None:
             raise UsageError(f"'{where}' holds no image that can be decoded; is it damaged?")
         height, width = first.shape[:2]
@@ -73,7 +73,7 @@ class ImageFolder(RecordedSource):
 
     def retrieve(self) -> NDArray[np.uint8] | None:
         """Read it."""
-        return read_image(self._paths[self._next - 1])
+        return read_image(self._paths[self._next - 1], self.max_pixels)
 
 
 def _listed(where: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from pipeline.address import kind
-from pipeline.decode import NoVideo
+from pipeline.decode import NoVideo, limits
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
 from pipeline.hardware import decode_once
@@ -63,7 +63,10 @@ class StandardInput(DecodedSource):
             raise UsageError("nothing is piped into standard input; use: SOME_PROGRAM | framechain run -")
         pipe = _Pipe(sys.stdin.fileno(), self.read_timeout)
         raw = self.width is not None
-        options = {"protocol_whitelist": "pipe"}  # a playlist that is piped in opens nothing else
+        options = {
+            "protocol_whitelist": "pipe",
+            **limits(self.max_pixels),
+        }  # a playlist that is piped in opens nothing else
         if raw:
             options |= {"video_size": f"{self.width}x{self.height}", "pixel_format": self.pixel_format}
         if self.fps is not None:
@@ -72,7 +75,9 @@ class StandardInput(DecodedSource):
         try:
             layout = "rawvideo" if raw else self.format or None
             self._decoder = decoder = decode_once(
-                self.decoder, lambda hardware: av.open(pipe, "r", format=layout, options=options, hwaccel=hardware)
+                self.decoder,
+                lambda hardware: av.open(pipe, "r", format=layout, options=options, hwaccel=hardware),
+                self.max_pixels,
             )
         except ValueError as error:
             if isinstance(error, av.FFmpegError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr
 
 from pipeline.address import host_id, kind, redacted, scheme
-from pipeline.decode import Decoder, NoVideo, Picture
+from pipeline.decode import Decoder, NoVideo, Picture, limits
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
 from pipeline.hardware import decode_stream
@@ -69,7 +69,7 @@ class NetworkStream(DecodedSource, LiveSource):
             raise UsageError(f"'{redacted(self.uri)}' is no address ({error}); check host and port") from None
         self._start = time.monotonic()
         try:
-            make = partial(Decoder, abandoned=self._abandoned.is_set)
+            make = partial(Decoder, abandoned=self._given_up, max_pixels=self.max_pixels)
             self._decoder = decoder = decode_stream(self.decoder, self._connect, make)
         except (FFmpegError, NoVideo) as error:
             nothing = isinstance(error, NoVideo)
@@ -95,7 +95,7 @@ class NetworkStream(DecodedSource, LiveSource):
     def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
         import av
 
-        options = {"protocol_whitelist": _ALLOWED}
+        options = {"protocol_whitelist": _ALLOWED, **limits(self.max_pixels)}
         if scheme(self.uri) in ("rtsp", "rtsps", "rtp", "udp", "srt"):
             # Else FFmpeg waits for some 30 pictures to tell the rate: 1.3 s instead of 0.4 s to the first one.
             options["fpsprobesize"] = "0"
@@ -107,6 +107,11 @@ class NetworkStream(DecodedSource, LiveSource):
             self.uri, options=options, timeout=times, metadata_errors="replace", hwaccel=hardware
         )
         return container
+
+    def _given_up(self) -> bool:
+        """Whether nobody wants more, or nothing came that can be decoded for as long as it may take to begin."""
+        late = self._decoder is None and time.monotonic() - self._start >= self.open_timeout
+        return late or self._abandoned.is_set()
 
     def _timestamp(self, picture: Picture) -> float:
         return picture.timestamp if self._timed else time.monotonic() - self._start

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import PrivateAttr
 
 from pipeline.address import does_not_exist, kind, local_path
-from pipeline.decode import Decoder, NoVideo
+from pipeline.decode import Decoder, NoVideo, limits
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
 from pipeline.hardware import decode_file
@@ -58,10 +59,11 @@ class VideoFile(DecodedSource, RecordedSource):
         self._decoder = self._decoding(local_path(self.uri) or Path(self.uri))
 
     def _decoding(self, path: Path) -> Decoder:
-        with _container(path) as container:
+        opening = partial(_container, path, limits(self.max_pixels))
+        with opening(None) as container:
             self._recorded_at = _recorded_at(container, path)
         try:
-            return decode_file(self.decoder, lambda hardware: _container(path, hardware))
+            return decode_file(self.decoder, opening, self.max_pixels)
         except NoVideo as error:
             raise UsageError(f"'{path}' {error}") from error
 
@@ -72,7 +74,7 @@ class VideoFile(DecodedSource, RecordedSource):
         return FramechainError(f"'{self.uri}' cannot be read on ({error.strerror}); check the disk it is on")
 
 
-def _container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
+def _container(path: Path, options: dict[str, str], hardware: HWAccel | None) -> InputContainer:
     import av
 
     try:
@@ -88,7 +90,9 @@ def _container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
         raise UsageError(f"'{path}' is empty; give a video file")
     try:
         # "file:" because FFmpeg takes the part before a colon in a name for a protocol.
-        container: InputContainer = av.open(f"file:{path}", metadata_errors="replace", hwaccel=hardware)
+        container: InputContainer = av.open(
+            f"file:{path}", options=options, metadata_errors="replace", hwaccel=hardware
+        )
     except av.FFmpegError as error:
         if start[4:8] in _MP4_BOXES:
             raise UsageError(

@@ -83,7 +83,7 @@ def test_hardware_is_taken_for_a_file_only_if_it_gives_the_same_pictures(
     )
     made: list[str] = []
 
-    def make(container: Any, reopen: Any) -> Decoder:
+    def make(container: Any, reopen: Any, max_pixels: int) -> Decoder:
         made.append(container.metadata_errors)
         return Decoder(container, reopen)
 
