@@ -22,7 +22,7 @@ from pipeline.errors import UsageError
 
 NAME = "checkpoint"
 
-_MAGIC = b"framechain checkpoint 1\n"
+_MAGIC = b"framechain checkpoint 2\n"
 _LENGTHS = struct.Struct("<QQ")  # bytes of the JSON and of the arrays
 _HEAD = len(_MAGIC) + _LENGTHS.size
 _CHECK = hashlib.sha256().digest_size

@@ -121,7 +121,7 @@ def test_a_file_made_on_purpose_takes_no_memory_and_runs_nothing(tmp_path: Path,
 
 
 def _forge(folder: Path, text: bytes) -> None:
-    body = b"framechain checkpoint 1\n" + struct.pack("<QQ", len(text), 0) + text
+    body = b"framechain checkpoint 2\n" + struct.pack("<QQ", len(text), 0) + text
     (folder / NAME).write_bytes(body + hashlib.sha256(body).digest())
 
 
