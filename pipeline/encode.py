@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import FramechainError
+from pipeline.files.lock import hold_output
 from pipeline.files.output import cannot_write
 
 logger = logging.getLogger("framechain")
@@ -83,6 +86,7 @@ class Recording:
         self._span = max(1, round(_TICKS / fps))
         self._broken = False
         codec = _encoder()
+        self._let_go: Callable[[], object] | None = None
         try:
             self._file: Any = av.open(
                 f"file:{self.path}",
@@ -154,10 +158,19 @@ class Recording:
                 self._broken = True
                 raise cannot_write(self.path, error) from error
         finally:
+            if self._let_go is not None:
+                self._let_go()
             if self._broken:
                 self.held = _keep_whole_fragments(self.path)
             else:
                 self.held = self.frames
+
+    def _hold(self) -> None:
+        """Hold the file, which FFmpeg makes when it has something to write, against other runs."""
+        with suppress(OSError):
+            held = os.open(self.path, os.O_RDONLY)
+            self._let_go = weakref.finalize(self, os.close, held)
+            hold_output(held, self.path)
 
     def _write(self, frame: Any) -> None:
         try:
@@ -173,6 +186,8 @@ class Recording:
         except OSError as error:
             self._broken = True
             raise cannot_write(self.path, error) from error
+        if packets and self._let_go is None:
+            self._hold()
 
     def _last_step(self) -> int:
         """Ticks from the last packet's decoding to the end.

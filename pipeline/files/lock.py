@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.errors import UsageError
 
 
 def hold(descriptor: int) -> None:
@@ -16,7 +22,6 @@ def hold(descriptor: int) -> None:
     """
     if sys.platform == "win32":
         import msvcrt
-        import os
 
         os.lseek(descriptor, 0, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -24,3 +29,34 @@ def hold(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def hold_output(descriptor: int, path: Path) -> None:
+    """Hold an open file that a run writes, so that no other run writes into it. What is no plain file is for everybody.
+
+    Windows would keep readers out as well; there nothing is held.
+
+    Raises:
+        UsageError: another run writes it.
+    """
+    if sys.platform == "win32" or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return
+    with suppress(OSError):  # of a file system that does not know that
+        try:
+            hold(descriptor)
+        except BlockingIOError as error:
+            raise UsageError(f"another run writes {path}; give each run a file of its own") from error
+
+
+def check_free(path: Path) -> None:
+    """See that no other run writes a file.
+
+    Raises:
+        UsageError: one does.
+    """
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            hold_output(descriptor, path)
+        finally:
+            os.close(descriptor)

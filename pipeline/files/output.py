@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr, field_validator
 from pipeline.address import local_path
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.disk_full import FULL, DiskFull, Pause
+from pipeline.files.lock import check_free
 from pipeline.files.parts import PART, Kept, Rotation, Series
 from pipeline.frame import Frame
 from pipeline.sink import Sink
@@ -233,7 +234,7 @@ def check_writable(path: Path) -> None:
     """Make the directory of `path` and see that the file can be written; what it holds stays as it is.
 
     Raises:
-        UsageError: it cannot be written; says why and what to do.
+        UsageError: it cannot be written, or another run writes it; says why and what to do.
     """
     templated = PLACEHOLDER in str(path) or PART in str(path)
     path = path.expanduser()
@@ -249,6 +250,8 @@ def check_writable(path: Path) -> None:
         raise UsageError(
             f"cannot write {path}: {error.strerror}; give a path in a directory that you can write"
         ) from error
+    if not templated:
+        check_free(path)
 
 
 def make_inside(path: Path, template: Path) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from pipeline.encode import Recording, affordable_preset
 from pipeline.files.disk_full import DiskFull
+from pipeline.files.lock import check_free
 from pipeline.files.output import PartedSink
 from pipeline.files.parts import Kept
 from pipeline.frame import Frame
@@ -60,6 +61,7 @@ class Video(PartedSink):
         """Take note of size and rate. An old file goes now, so that what is there is this run's."""
         super().begin(source)
         if self.rotate is None and not self.series(source.id).begun:
+            check_free(self._claimed[source.id])
             self._claimed[source.id].unlink(missing_ok=True)
         self._infos[source.id] = source
 
