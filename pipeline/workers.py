@@ -396,7 +396,7 @@ class Crew:
             if isinstance(entry, Item):
                 entry.queued = time.perf_counter()
             elif isinstance(entry, Mark):
-                for source in [source for source in self._failed if source not in entry.sources]:
+                for source in [source for source in self._failed if source not in (ENDED, *entry.sources)]:
                     self._failed[ENDED] += self._failed.pop(source)
                 for source, count in self._failed.items():
                     entry.lost(source, f"{self._metrics.name} failed", count)
