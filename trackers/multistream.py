@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -176,6 +177,9 @@ class MultiStreamTracker:
             numbers
         ):
             raise ValueError("a saved state mixes up its cameras")
+        times = [camera.now for camera in self.cameras.values() if camera.now is not None]
+        if not all(type(now) in (int, float) and math.isfinite(now) for now in times):
+            raise ValueError("a saved state tells no time")
 
     def skip_ids(self, name: Hashable, count: int) -> None:
         """Never give the next `count` ids of a camera: they may have been given after its state was saved."""

@@ -149,7 +149,7 @@ class Checkpoints:
             raise
         except Exception as error:
             why = str(error) if isinstance(error, ValueError | FramechainError) else type(error).__name__
-            raise refused(self._path, f"it does not fit ({' '.join(why.split())})") from error
+            raise refused(self._path, f"it does not fit ({why})") from error
 
     # The beginning of a run.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,9 +36,12 @@ class Known:
         Raises:
             ValueError, TypeError, KeyError: it is something else.
         """
-        return cls(
-            str(plain["wanted"]), Progress.of(plain["progress"]), dict(plain["identity"]), bool(plain["repeats"])
-        )
+        wanted, identity, repeats = plain["wanted"], dict(plain["identity"]), plain["repeats"]
+        if not (isinstance(wanted, str) and isinstance(repeats, bool)):
+            raise TypeError("a source has an id")
+        if not all(isinstance(value, str | int | float | None) for value in identity.values()):
+            raise TypeError("a source is told from others by plain values")
+        return cls(wanted, Progress.of(plain["progress"]), identity, repeats)
 
     def plain(self) -> dict[str, Any]:
         """The inverse of `of`."""
@@ -93,12 +97,13 @@ class Saved:
         number, every, line = int(plain["number"]), float(plain["every"]), float(plain["line"])
         if not (0 < number < 2**63 and 0 < every < 1e9 and 0 <= line < 1e18):
             raise ValueError("it was saved at no time")
+        chain = json.loads(json.dumps(plain["chain"]))  # which arrays are not
         return cls(
             number,
             every,
             bool(plain["clean"]),
             bool(plain["complete"]),
-            [(str(name), dict(options)) for name, options in plain["chain"]],
+            [(str(name), dict(options)) for name, options in chain],
             {str(name): Known.of(told) for name, told in plain["sources"].items()},
             Progress.of(plain["ended"]),
             dict(plain["names"]),

@@ -89,6 +89,10 @@ class LineSink(PartedSink, ABC):
         super().load_state_dict(state)
         self._ends = {str(path): _End(**end) for path, end in state["ends"].items()}
         for path, end in self._ends.items():
+            if type(end.size) is not int or end.size < 0:
+                raise ValueError(f"no file has {end.size!r:.20} bytes")
+            if not all(isinstance(told, bool) for told in (end.used, end.regular, end.once)):
+                raise TypeError("what is known of a file is true or false")
             if end.regular and not end.once and path in self._before:
                 series = Series(Path(path), self.rotate, live=False)
                 series.load_state_dict(self._before[path])

@@ -182,8 +182,14 @@ class PartedSink(FileSink, ABC):
         return {"series": {str(path): series.state_dict() for path, series in self._series.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on after these parts."""
+        """Go on after these parts.
+
+        Raises:
+            ValueError: no output has them.
+        """
         self._before = {str(path): dict(series) for path, series in state["series"].items()}
+        for path, series in self._before.items():
+            Series(Path(path), self.rotate, live=False).load_state_dict(series)
 
     def next_part(self, source: str, timestamp: float | None = None) -> Path:
         """The file of a source's next part, which begins with the frame of that timestamp.
