@@ -272,12 +272,14 @@ class Checkpoints:
     def onward(self, info: SourceInfo) -> Onward | None:
         """Where a source is gone on with; None at its beginning."""
         source, progress = info.id, self._known[info.id].progress
-        if progress.index < 0:
-            return None
         if info.repeats:
+            if progress.index < 0:
+                return None
             logger.info("%s goes on after frame %d (%.1f s)", source, progress.index, progress.timestamp)
             return Onward(progress.index, progress.timestamp, progress.given)
         unknown = math.ceil(max(_FRAMES_A_SECOND, 2 * (info.fps or 0.0)) * self._unsure)
+        if progress.index < 0:  # of one that joined after the checkpoint, too, frames may have been given
+            return Onward(-1, 0.0, 0, unknown) if unknown else None
         away = time.time() - progress.seen_at
         later = progress.timestamp + (away if away >= 0 else self._unsure)  # the clock was set back
         logger.info("%s goes on after %.0f s", source, later - progress.timestamp)
@@ -326,16 +328,15 @@ class Checkpoints:
     # While it runs. What follows is called under the lock of the line of frames.
 
     def start(self) -> None:
-        """Begin to save; at once where a run goes on, so that what it gives is known to the next one."""
+        """Begin to save: at once, so that the next run knows of what this one gives however soon it is killed."""
         onward, self._saved = self._saved is not None, None  # and its arrays
-        self._since = time.monotonic()
+        self._since = self._due_at = time.monotonic()
+        self._unsaved = True
         if onward:
             self._sign()
-            self._unsaved = True
         else:  # what another run left there is not to be gone on from after this one
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
-        self._due_at = time.monotonic() + (0.0 if onward else self._every)
         self._writer = threading.Thread(target=self._write, name="checkpoint", daemon=True)
         self._writer.start()
 

@@ -72,7 +72,7 @@ class Onward:
     """Where a source is gone on with.
 
     Attributes:
-        index, timestamp: of the last frame before. given: frames before.
+        index, timestamp: of the last frame before, index -1 if none is known. given: frames before.
         lead, later: of one that cannot be read from its beginning again: what is added to its indices (above 0) and
             timestamps; 0 where frames are to be passed over instead.
     """

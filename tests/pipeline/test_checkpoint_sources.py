@@ -98,7 +98,7 @@ def test_cameras_that_are_new_begin_those_gone_are_forgotten_and_the_others_go_o
     final = second.wait(20)
     starts = {name: min(index for source, index in kill.seen if source == name) for name in second.began}
     assert starts["gate"] > before["gate"]
-    assert starts["hall-2"] == starts["dock"] == 0
+    assert min(starts["hall-2"], starts["dock"]) > 1000, "they may have been added, and given frames, before the kill"
     assert "hall, yard: not among the sources any more, and forgotten" in caplog.text
     assert "dock, hall-2: not known from the checkpoint, and begun anew" in caplog.text
     assert second._stages[0]._forgotten[:2] == ["yard", "hall"]
@@ -364,9 +364,11 @@ def test_what_begins_anew_is_never_gone_on_from_as_what_was_before(tmp_path: Pat
     second.start()
     wait_for(lambda: len(kill.seen) > 3)
     end(second, kill)
-    third, kill = run(tmp_path, [film("other", count=5)])
-    third.run()
-    assert [index for _, index in kill.seen] == list(range(5))
+    third, kill = run(tmp_path, [film("other")])
+    third.start()
+    wait_for(lambda: len(kill.seen) > 3)
+    end(third, kill)
+    assert kill.seen[0] == ("other", 0), "the second one saved before its first frame, and not since"
 
 
 def test_the_last_frames_of_a_source_that_falls_silent_are_saved(tmp_path: Path) -> None:
