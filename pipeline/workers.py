@@ -406,6 +406,7 @@ class Crew:
 def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control: Control) -> None:
     """Thread body: write all that arrives into one sink, then close it."""
     source, index = "", -1
+    marks: deque[tuple[Mark, Callable[[], bool]]] = deque()
     try:
         while entries := inbox.take(1)[1]:
             for entry in entries:
@@ -422,7 +423,7 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                         control.ended(entry)
                     elif isinstance(entry, Mark):
                         entry.add(metrics.name, partial(_of_sink, sink))
-                        entry.passed()
+                        marks.append((entry, sink.put_down()))
                     else:
                         source, index = entry.frame.source, entry.frame.index
                         metrics.waited([time.perf_counter() - entry.queued], inbox.depth)
@@ -439,10 +440,15 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                         control.finished(entry)
                     elif isinstance(entry, End):
                         control.ended(entry)
+                while marks and marks[0][1]():
+                    marks.popleft()[0].passed()
     except Aborted:
         inbox.abort()
+        marks.clear()
     finally:
         _close(sink, metrics.name, control)
+        for mark, _ in marks:
+            mark.passed()
 
 
 def _of_sink(sink: Sink) -> dict[str, Any]:

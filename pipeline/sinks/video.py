@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -85,6 +86,15 @@ class Video(PartedSink):
                 recording.finish()
                 error.frames = recording.frames - recording.held
             raise
+
+    def put_down(self) -> Callable[[], bool]:
+        """Whether the files hold what was taken so far; of cameras a kill loses some frames whatever is waited for."""
+        waited = [
+            (recording, recording.frames)
+            for source, recording in self._recordings.items()
+            if self._infos[source].repeats
+        ]
+        return lambda: all(recording.holds(frames) for recording, frames in waited)
 
     def _preset(self) -> str:
         """What is asked for, or what this machine can afford for all sources together; chosen once."""

@@ -361,9 +361,13 @@ def test_frames_that_failed_are_counted_on(tmp_path: Path) -> None:
 @pytest.fixture
 def broken_off(tmp_path: Path) -> Path:
     """A folder with outputs and a checkpoint of a run that did not come to its end."""
-    with pytest.raises(FramechainError, match="killed"):
-        chain(tmp_path, BreakOff(at=40), checkpoint=tmp_path / "saved", checkpoint_every=1e-3).run()
-    return tmp_path
+    for _ in range(20):  # until a checkpoint was on disk in time
+        with pytest.raises(FramechainError, match="killed"):
+            chain(tmp_path, BreakOff(at=40), checkpoint=tmp_path / "saved", checkpoint_every=1e-3, fresh=True).run()
+        told = load(tmp_path / "saved")
+        if told is not None and told["sources"]["test"]["progress"]["index"] > 10:
+            return tmp_path
+    raise AssertionError("it takes too long to save")
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_in_a_line(broken_off: Path) -> None:

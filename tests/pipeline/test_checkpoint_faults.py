@@ -81,15 +81,10 @@ odd = st.sampled_from([*words, np.zeros(3), np.zeros((2, 4), np.float32), np.arr
 
 
 def chain(folder: Path, *more: Any, **options: Any) -> Pipeline:
-    sinks = [
-        JsonLines(path=folder / "all.jsonl"),
-        Sqlite(path=folder / "all.db"),
-        Video(path=folder / "out.mp4"),
-        Tally(),
-    ]
+    sinks = [JsonLines(path=folder / "all.jsonl"), Sqlite(path=folder / "all.db"), Tally()]
     stages = [Gate(motion=True), Find(batch=3), Recall(), Track(), Annotate()]
     saving = {"checkpoint": folder / "saved", "checkpoint_every": 1e-3}
-    return Pipeline(["test:96x64@25,frames=12"], stages, [*sinks, *more], **saving, **options)
+    return Pipeline(["test:96x64@25,frames=30"], stages, [*sinks, *more], **saving, **options)
 
 
 def places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -127,9 +122,13 @@ def spoilt(data: st.DataObject, array: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def broken_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("broken") / "off"
-    with pytest.raises(FramechainError, match="killed"):
-        chain(folder, BreakOff(at=9)).run()
-    return folder
+    for _ in range(20):  # until a checkpoint was on disk in time
+        with pytest.raises(FramechainError, match="killed"):
+            chain(folder, Keep(function=lambda frame: time.sleep(0.01)), BreakOff(at=25), fresh=True).run()
+        told = load(folder / "saved")
+        if told is not None and told["sources"]["test"]["progress"]["index"] > 3:
+            return folder
+    raise AssertionError("it takes too long to save")
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -206,7 +205,7 @@ def test_a_video_that_is_gone_on_with_has_the_same_pictures(tmp_path: Path) -> N
     with pytest.raises(FramechainError, match="killed"):
         run(tmp_path / "parts", BreakOff(at=40), **saving)
     rest = run(tmp_path / "parts", resume=True, **saving)
-    assert 15 < len(rest) < 45
+    assert 15 < len(rest) < 60
     assert rest == whole[-len(rest) :]
 
 
@@ -301,3 +300,30 @@ def test_a_second_run_does_not_take_a_video_away(tmp_path: Path) -> None:
     assert (tmp_path / "out.mp4").stat().st_size > 1000
     first.abort()
     assert first.join(20)
+
+
+def test_a_video_that_is_killed_holds_every_frame_before_the_checkpoint(tmp_path: Path) -> None:
+    """Of a process that is gone, what the encoder held is lost; here it is what is on disk when the mark has passed."""
+    import av
+
+    def frames(path: Path) -> int:
+        with av.open(str(path)) as video:
+            return sum(1 for _ in video.decode(video=0))
+
+    out, saved = tmp_path / "out.mp4", tmp_path / "saved"
+    checked: list[tuple[int, int]] = []
+
+    def look(frame: Frame) -> None:
+        told = load(saved) if frame.index % 10 == 0 else None
+        given = 0 if told is None else told["sources"]["test"]["progress"]["given"]
+        if given:
+            copy = shutil.copy(out, tmp_path / "copy.mp4")  # as a kill leaves it
+            checked.append((given, frames(Path(copy))))
+
+    stages = [Call(function=look, workers=1)]
+    run = Pipeline(["test:160x96@25,frames=400"], stages, [Video(path=out)], checkpoint=saved, checkpoint_every=0.05)
+    assert run.run().frames == 400
+    assert len({given for given, _ in checked}) > 2
+    assert all(held >= given for given, held in checked)
+    assert load(saved)["complete"]  # type: ignore[index]
+    assert frames(out) == 400
