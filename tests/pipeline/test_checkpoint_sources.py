@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -373,9 +374,11 @@ def test_what_begins_anew_is_never_gone_on_from_as_what_was_before(tmp_path: Pat
 
 def test_the_last_frames_of_a_source_that_falls_silent_are_saved(tmp_path: Path) -> None:
     silent = Memory(id="gate", uri="rtsp://gate", count=10**9, is_live=True)
-    silent.gate = lambda: time.sleep(3600 if silent._next == 5 else 0)
+    over = threading.Event()
+    silent.gate = lambda: over.wait(60 if silent._next == 5 else 0)
     pipeline, _ = run(tmp_path, [silent], checkpoint_every=0.2)
     pipeline.start()
     wait_for(lambda: given_of(tmp_path, "gate") == 5)
+    over.set()
     pipeline.abort()
     assert pipeline.join(20)
