@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -74,6 +76,33 @@ class AdaptiveSize:
         """Whether a frame is looked at in full size to decide about those after it; the same if it is asked again."""
         scene = self._scenes.get(frame.source)
         return scene is None or frame.index == scene.index or frame.timestamp - scene.looked_at >= self._interval
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known of all sources, as plain values."""
+        return {
+            source: {
+                "looked_at": scene.looked_at,
+                "index": scene.index,
+                "share": scene.share,
+                "asked": list(scene.asked),
+            }
+            for source, scene in self._scenes.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go by that again.
+
+        Raises:
+            ValueError: these are no shares of a size.
+        """
+        scenes = {
+            source: _Scene(float(one["looked_at"]), int(one["index"]), float(one["share"]), tuple(one["asked"]))
+            for source, one in state.items()
+        }
+        for scene in scenes.values():
+            if not math.isfinite(scene.looked_at) or not {scene.share, *scene.asked} <= {*_SHARES, 1.0}:
+                raise ValueError("a saved state has sizes that are never looked at")
+        self._scenes = scenes
 
     def forget(self, source: str) -> None:
         """Drop what is known of a source."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import FramechainError
+from pipeline.files.lock import hold_output
 from pipeline.files.output import cannot_write
 
 logger = logging.getLogger("framechain")
@@ -45,6 +49,10 @@ def affordable_preset(pixels: float, cores: int) -> str:
     return "veryfast" if pixels / 1e6 * _EFFORT <= _AFFORDABLE * cores else "ultrafast"
 
 
+# Frames that left the encoder, and are remembered one by one until somebody looks whether they are in the file.
+_UNSEEN = 512
+
+
 class Recording:
     """An MP4 file that frames are added to one by one.
 
@@ -64,7 +72,8 @@ class Recording:
     Attributes:
         path: the file.
         size: bytes of the pictures that have left the encoder.
-        frames: how many were added. held: once it is finished, how many of them are in the file.
+        frames: how many were added.
+        finished: whether no more are. held: how many of them are in the file then.
 
     Raises:
         FramechainError: the file cannot be written, or there is no encoder.
@@ -76,13 +85,19 @@ class Recording:
 
         self.path = path.resolve()
         self.size = self.frames = self.held = 0
+        self.finished = False
         self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         self._start: float | None = None
         self._last = -1
         self._first_decoded = self._last_decoded = 0
         self._span = max(1, round(_TICKS / fps))
+        self._numbers: dict[int, int] = {}  # of the frames that the encoder holds, by their time in ticks
+        self._muxed: deque[int] = deque()  # numbers of frames that left it, in that order, and may not be in the file
+        self._ahead: set[int] = set()  # of frames that are in the file before one that comes earlier
+        self._encoded = self._whole = self._scanned = 0
         self._broken = False
         codec = _encoder()
+        self._let_go: Callable[[], object] | None = None
         try:
             self._file: Any = av.open(
                 f"file:{self.path}",
@@ -136,8 +151,24 @@ class Recording:
             format="yuv420p", dst_colorspace=self._matrix, dst_color_range="MPEG", interpolation=self._rounding
         )
         frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
+        self._numbers[self._last] = self.frames
         self.frames += 1
         self._write(frame)
+
+    def holds(self, frames: int) -> bool:
+        """Whether the file holds so many of the first frames: an encoder keeps some back, and so does a fragment."""
+        self._look()
+        return self.finished or self._whole >= frames
+
+    def _look(self) -> None:
+        """See what is in the file by now."""
+        with suppress(OSError), self.path.open("rb") as file:
+            for end, count in _fragments(file, self._scanned):
+                self._scanned = end
+                self._ahead.update(self._muxed.popleft() for _ in range(count))
+        while self._whole in self._ahead:
+            self._ahead.discard(self._whole)
+            self._whole += 1
 
     def finish(self) -> None:
         """Complete the file, as the fragmented MP4 it is. After a failed `add`, leave of it what is whole, if anything.
@@ -154,16 +185,28 @@ class Recording:
                 self._broken = True
                 raise cannot_write(self.path, error) from error
         finally:
+            self.finished = True
+            if self._let_go is not None:
+                self._let_go()
             if self._broken:
                 self.held = _keep_whole_fragments(self.path)
             else:
                 self.held = self.frames
+
+    def _hold(self) -> None:
+        """Hold the file, which FFmpeg makes when it has something to write, against other runs."""
+        with suppress(OSError):
+            held = os.open(self.path, os.O_RDONLY)
+            self._let_go = weakref.finalize(self, os.close, held)
+            hold_output(held, self.path)
 
     def _write(self, frame: Any) -> None:
         try:
             packets = self._stream.encode(frame)
             for packet in packets:
                 packet.duration = self._span
+                self._muxed.append(self._numbers.pop(packet.pts, self._encoded))
+                self._encoded += 1
                 self._first_decoded = min(self._first_decoded, packet.dts)
                 self._last_decoded = packet.dts
                 self.size += packet.size
@@ -173,6 +216,10 @@ class Recording:
         except OSError as error:
             self._broken = True
             raise cannot_write(self.path, error) from error
+        if packets and self._let_go is None:
+            self._hold()
+        if len(self._muxed) > _UNSEEN:
+            self._look()
 
     def _last_step(self) -> int:
         """Ticks from the last packet's decoding to the end.
@@ -227,23 +274,29 @@ def _keep_whole_fragments(path: Path) -> int:
     """
     if not path.is_file():
         return 0
-    frames = pending = whole = start = 0
+    frames = whole = 0
     with path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        while start + 8 <= end:
-            file.seek(start)
-            size, kind = int.from_bytes(file.read(4), "big"), file.read(4)
-            if size < 8 or start + size > end:
-                break
-            if kind == b"moof":
-                pending = _samples(file.read(size - 8))
-            elif kind == b"mdat":
-                whole, frames = start + size, frames + pending
-            start += size
+        for end, count in _fragments(file, 0):
+            whole, frames = end, frames + count
         file.truncate(whole)
     if not frames:
         path.unlink()
     return frames
+
+
+def _fragments(file: BinaryIO, start: int) -> Iterator[tuple[int, int]]:
+    """Where the next whole fragments, from one's end on, end, and how many frames each holds."""
+    end, pending = file.seek(0, os.SEEK_END), 0
+    while start + 8 <= end:
+        file.seek(start)
+        size, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+        if size < 8 or start + size > end:
+            break
+        if kind == b"moof":
+            pending = _samples(file.read(size - 8))
+        start += size
+        if kind == b"mdat":
+            yield start, pending
 
 
 def _samples(boxes: bytes) -> int:

@@ -14,7 +14,8 @@ from typing import Literal
 
 from pipeline.address import redacted
 from pipeline.channel import Aborted, Channel
-from pipeline.checkpoint.checkpoints import Checkpoints, Mark
+from pipeline.checkpoint.checkpoints import Checkpoints
+from pipeline.checkpoint.mark import Mark
 from pipeline.checkpoint.progress import Onward
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.output import PLACEHOLDER
@@ -22,7 +23,7 @@ from pipeline.frame import Frame
 from pipeline.intake import Entry, Gathering, Intake, Item
 from pipeline.live.supervisor import Supervisor
 from pipeline.metrics import Metrics, Snapshot, StageMetrics
-from pipeline.roster import Member, Part, Roster
+from pipeline.roster import Member, Names, Part, Roster
 from pipeline.sink import Sink
 from pipeline.source import Source, SourceInfo, create_source
 from pipeline.stage import Stage, check_chain
@@ -112,10 +113,15 @@ class Pipeline:
         self._control = Control(self.metrics, keep_going, trace, on_failure)
         self._watchdog = None if watchdog is None else Watchdog(self.metrics, watchdog)
         self._trimmer = Trimmer()
+        self._names = Names()
         self._checkpoints: Checkpoints | None = None
         if checkpoint is not None:
-            self._checkpoints = Checkpoints(Path(checkpoint), checkpoint_every, resume, fresh)
-            self._checkpoints.check_chain(self._stages)
+            self._checkpoints = Checkpoints(Path(checkpoint), checkpoint_every, resume, fresh, service, self._names)
+            try:
+                self._checkpoints.check_chain(self._stages)
+            except BaseException:
+                self._checkpoints.close()
+                raise
         elif resume or fresh:
             raise UsageError("--resume and --fresh are about what --checkpoint DIR saves; give that too")
         self._intake = Intake(
@@ -132,6 +138,7 @@ class Pipeline:
         self._expected: list[SourceInfo] = []
         self._service = service
         self._roster = Roster()
+        self._crews: list[Crew] = []
         self._reading: StageMetrics | None = None
         self._changing = threading.Lock()  # of who is in the run
         self._opened: list[Supervisor | Stage | Sink] = []
@@ -163,11 +170,9 @@ class Pipeline:
             self._open()
         except BaseException:
             self._close_opened()
-            self._ended.set()
             raise
         if self._control.stopping.is_set():  # stopped while models were loaded: leave earlier results alone
             self._close_opened()
-            self._ended.set()
             return
         readers, workers = self._wire()
         self.metrics.start()
@@ -232,13 +237,13 @@ class Pipeline:
             info, begun = self._opening(supervisor)
             self._expect(info.width, info.height)
             with self._changing:
-                info = replace(info, id=self._roster.name(info.id))
+                wanted, info = info.id, replace(info, id=self._names.new(info.id))
                 try:
                     self._intake.expect(info)
                 except Aborted:
                     raise _over() from None
                 if self._checkpoints is not None:
-                    self._checkpoints.join(info)
+                    self._checkpoints.join(info.id, info, wanted)
                 member = self._enlist(info.id, supervisor, begun, passing=True)
                 if begun:
                     self.infos = [*self.infos, info]
@@ -263,6 +268,8 @@ class Pipeline:
         Raises:
             UsageError: no source of the run has that id.
         """
+        if self._checkpoints is not None:  # of one that ended by itself, nobody need know any more either
+            self._checkpoints.leave(source)
         if (member := self._roster.get(source)) is None:
             raise UsageError(f"no source of this run is called '{source}'{nearest(source, self._roster.names())}")
         member.passing = True
@@ -310,7 +317,7 @@ class Pipeline:
         if not self._started or self._reading is None or self.stopping or self._ended.is_set():
             raise _over()
         for sink in self._sinks:
-            if sink.per_source and PLACEHOLDER not in str(getattr(sink, "path", PLACEHOLDER)) and self._roster.used:
+            if sink.per_source and PLACEHOLDER not in str(getattr(sink, "path", PLACEHOLDER)) and self._names.used:
                 raise UsageError(
                     f"sink '{sink.name}' writes a file for each source; put {PLACEHOLDER} into its path to add some"
                 )
@@ -357,11 +364,15 @@ class Pipeline:
         deadline = time.monotonic() + _READER_GRACE
         for supervisor in supervisors:
             supervisor.close(max(0.0, deadline - time.monotonic()))
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        self._ended.set()
 
     def _open(self) -> None:
         supervisors = [Supervisor(source) for source in self._sources]
         self._opened += supervisors
         self.began = [None] * len(supervisors)
+        named: dict[str, SourceInfo] = {}
         for supervisor in supervisors:
             supervisor.start()
         for supervisor in supervisors:
@@ -380,12 +391,13 @@ class Pipeline:
                     continue
                 logger.warning("%s; it is tried again", redacted(str(error)))
                 infos = self._expected
-            info = replace(info, id=self._roster.name(info.id))
-            self.began[supervisors.index(supervisor)] = info.id
-            infos.append(info)
-            self._supervisors[info.id] = supervisor
+            name = self._names.new(info.id) if self._checkpoints is None else self._checkpoints.name(info)
+            named[name] = info
+            self.began[supervisors.index(supervisor)] = name
+            infos.append(replace(info, id=name))
+            self._supervisors[name] = supervisor
         if self._checkpoints is not None:
-            self._checkpoints.check_sources(self.infos, self._expected)
+            self._checkpoints.check_sources(named)
         for sink in self._sinks:
             self._opened.append(sink)
             sink.open()
@@ -403,7 +415,12 @@ class Pipeline:
         """Connect all parts by queues, from the readers to the sinks; gives the readers' and the others' threads."""
         self._reading = self.metrics.stage("decode", "source", max(1, len(self._supervisors)))
         self._control.gone = self._gone
+        self._control.sizes = lambda: {(info.width, info.height) for info in self.infos}
         saved = self._checkpoints
+        if saved is not None:
+            self._control.marks = True
+            if (gone := saved.gone).given or gone.unread:
+                self.metrics.ended(gone)
         over = {name for name in self._supervisors if saved is not None and saved.ended(name)}
         onward = {} if saved is None else {info.id: saved.onward(info) for info in (*self.infos, *self._expected)}
         for info in self.infos:
@@ -437,7 +454,9 @@ class Pipeline:
         workers = []
         for stage, dispatch, inbox, outbox in zip(chain, dispatches, inboxes, outboxes, strict=True):
             metrics = self.metrics.stage(stage.name, "stage", dispatch.workers, faults=stage.faults)
-            workers += Crew(stage, dispatch, inbox, outbox, metrics, self._control).threads()
+            crew = Crew(stage, dispatch, inbox, outbox, metrics, self._control)
+            self._crews.append(crew)
+            workers += crew.threads()
         for sink, outlet in zip(self._sinks, outlets, strict=True):
             pending = partial(getattr, sink, "pending")
             metrics = self.metrics.stage(f"sink:{sink.name}", "sink", dropped=sink.dropped, pending=pending)
@@ -451,7 +470,7 @@ class Pipeline:
         """Open the books for a source; its thread is not started."""
         assert self._reading is not None, "start() comes first"
         saved = self._checkpoints
-        self.metrics.source(name, supervisor, None if saved is None else saved.follow(name, supervisor))
+        self.metrics.source(name, supervisor, None if saved is None else saved.follow(name, supervisor, passing))
         begin = partial(self._join, name)
         reading = (supervisor, name, self._intake, self._reading, self._control, begin, onward)
         member = Member(name, supervisor, begun, passing)
@@ -474,13 +493,13 @@ class Pipeline:
             if (member := self._roster.get(name)) is not None:
                 member.begun = True
         if self._checkpoints is not None:
-            self._checkpoints.join(info)
+            self._checkpoints.join(name, info)
         self._intake.begin(info)
 
     def _expect(self, width: int, height: int) -> None:
         if width and height:  # a camera that is not there yet has no size
-            for stage in self._stages:
-                stage.expect(width, height)
+            for part in self._crews or self._stages:
+                part.expect(width, height)
 
     def _gone(self, name: str) -> None:
         """All ends of the chain are done with a source."""

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipeline.channel import Aborted, Channel
-from pipeline.checkpoint.checkpoints import Checkpoints, Mark
+from pipeline.checkpoint.checkpoints import Checkpoints
+from pipeline.checkpoint.mark import Mark
 from pipeline.frame import Frame
 from pipeline.source import SourceInfo
 from pipeline.window import Window
@@ -106,13 +107,16 @@ class Intake:
         self._aborted = False
         self._taken = 0
         self._order = 0
-        self._line = 0.0  # media time of the last frame of a file that was handed on
+        # media time of the last frame of a file that was handed on
+        self._line = 0.0 if checkpoints is None else checkpoints.line
         self._over = False
 
     def begin(self, source: SourceInfo) -> None:
         """A source will give frames. A file that joins others in their midst is lined up with what they give then."""
         with self._changed:
-            self._lanes[source.id] = _Lane(source, self._place(source), joined=self._line)
+            saved = self._checkpoints
+            joined = self._line if saved is None else saved.begin(source.id, self._line)
+            self._lanes[source.id] = _Lane(source, self._place(source), joined=joined)
             self._window.begin(source)
             self._notices.append(Begin(source))
             self._changed.notify_all()
@@ -205,7 +209,7 @@ class Intake:
                     self._taken += bool(entries)
                     self._changed.notify_all()
                     return ticket, entries
-                self._changed.wait()
+                self._changed.wait(None if self._checkpoints is None else self._checkpoints.wait())
 
     def _pause(self, limit: int) -> float:
         """Seconds to wait for more frames of other cameras."""
@@ -238,7 +242,7 @@ class Intake:
             lane.gap = False
             entries.append(item)
             if self._checkpoints is not None:
-                self._checkpoints.taken(item.frame)
+                self._checkpoints.taken(item.frame, self._line)
         return entries
 
     def _mark(self) -> None:

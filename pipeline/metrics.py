@@ -407,6 +407,14 @@ class Metrics:
                 account.given, account.finished = before.given, before.finished
                 account.lost, account.before = Counter(before.lost), Counter(before.unread)
 
+    def ended(self, before: Progress) -> None:
+        """What was counted in earlier runs of sources that are gone."""
+        told = _Told(Counter(), [Change("ended", time.time())], 0)
+        with self._lock:
+            self._sources[ENDED] = _SourceAccount(
+                told, before.given, before.finished, Counter(before.lost), Counter(before.unread)
+            )
+
     def retire(self, source: str) -> None:
         """A source has left: of its account the figures stay, and once there are many they join those of others."""
         with self._lock:

@@ -3,16 +3,68 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.live.supervisor import Supervisor
-from pipeline.metrics import ENDED, unique
+from pipeline.metrics import ENDED
 
 Part = Literal["reader", "chain"]
 
 _NAMES = 4096
-"""Ids that are remembered one by one. From then on each new one ends in a number that no other has."""
+"""Ids that are remembered, each for all that were made from it. From then on a new one ends in a number of its own."""
+
+
+class Names:
+    """Gives ids that do not repeat within a run, however many it gives, and over restarts. Any thread may ask."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._given = {ENDED: 1}  # how many were made from each: "gate", "gate-2", "gate-3" are three from "gate"
+        self._count = 0
+
+    @property
+    def used(self) -> bool:
+        """Whether one was ever given."""
+        return self._count > 0
+
+    def new(self, wanted: str) -> str:
+        """An id that no source of the run has or had: the wanted one, with a number where it is taken."""
+        with self._lock:
+            self._count += 1
+            if wanted not in self._given and len(self._given) >= _NAMES:
+                while self._taken(name := f"{wanted}-{_NAMES + self._count}"):
+                    self._count += 1
+                return name
+            number = self._given.get(wanted, 0) + 1
+            while self._taken(name := wanted if number == 1 else f"{wanted}-{number}"):
+                number += 1
+            self._given[wanted] = number
+            return name
+
+    def _taken(self, name: str) -> bool:
+        stem, _, number = name.rpartition("-")
+        made = self._given.get(stem, 0) if number.isascii() and number.isdecimal() and len(number) < 10 else 0
+        return name in self._given or 2 <= int(number if made else 0) <= made
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is taken."""
+        with self._lock:
+            return {"given": dict(self._given), "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give none of what was taken then.
+
+        Raises:
+            ValueError: these are no ids.
+        """
+        given = {str(stem): int(number) for stem, number in state["given"].items()}
+        if not all(0 < number < 2**53 for number in (*given.values(), int(state["count"]) + 1)):
+            raise ValueError("ids are numbered from 1")
+        with self._lock:
+            self._given = {**given, ENDED: max(1, given.get(ENDED, 0))}
+            self._count = int(state["count"])
 
 
 @dataclass(slots=True, eq=False)
@@ -41,28 +93,9 @@ class Roster:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._members: dict[str, Member] = {}
-        self._used = {ENDED}
-        self._count = 0
 
     def __len__(self) -> int:
         return len(self._members)
-
-    @property
-    def used(self) -> bool:
-        """Whether there ever was a source."""
-        return self._count > 0
-
-    def name(self, wanted: str) -> str:
-        """An id that no source of the run has or had: the wanted one, with a number where it is taken."""
-        with self._lock:
-            self._count += 1
-            if len(self._used) < _NAMES:
-                name = unique(wanted, self._used)
-                self._used.add(name)
-                return name
-            while (name := f"{wanted}-{_NAMES + self._count}") in self._used:
-                self._count += 1
-            return name
 
     def enter(self, member: Member) -> None:
         """A source is in the run."""

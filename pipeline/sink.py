@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from pydantic import PrivateAttr
@@ -64,6 +64,14 @@ class Sink(Component, ABC):
         Called between two frames, by the thread that calls `write`.
         """
         return {}
+
+    def put_down(self) -> Callable[[], bool]:
+        """For what cannot be on disk yet when `state_dict` is called: a question whether all of that is there by now.
+
+        Asked after each frame that is taken later, by the same thread; the state counts once it is answered by yes, or
+        the sink is closed. Only what can be read again need be waited for: sources that repeat.
+        """
+        return lambda: True
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned, perhaps in another process. Called once it is open, before `begin`.

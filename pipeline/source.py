@@ -43,6 +43,11 @@ class SourceInfo:
     frame_count: int | None = None
     live: bool = False
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it can be read from its beginning again: a camera cannot, and a pipe neither."""
+        return not self.live and self.uri != "-"
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:

@@ -96,7 +96,7 @@ class Stage(Component, ABC):
     def state_dict(self) -> dict[str, Any]:
         """What is remembered of all sources, as new dictionaries and lists of plain values and NumPy arrays.
 
-        Called between two frames, by the thread that calls `process`. A stage that is `stateless` has none.
+        Called between two frames, by the thread that calls `process`. Where several call it, there is none.
         """
         return {}
 

@@ -10,20 +10,20 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal, Protocol
 
 from pipeline.channel import Aborted, Channel, Sequencer
-from pipeline.checkpoint.checkpoints import Mark
+from pipeline.checkpoint.mark import Mark
 from pipeline.checkpoint.progress import Onward
 from pipeline.errors import StageError
 from pipeline.frame import Frame
 from pipeline.intake import Begin, End, Entry, Intake, Item
 from pipeline.live.supervisor import Begin as BeginSource
 from pipeline.live.supervisor import Supervisor
-from pipeline.metrics import Metrics, StageMetrics
+from pipeline.metrics import ENDED, Metrics, StageMetrics
 from pipeline.sink import Sink, StopRun
 from pipeline.stage import Dispatch, Stage
 from pipeline.trace import Trace
@@ -80,6 +80,10 @@ class Control:
         self.failure: StageError | None = None
         self.gone: Callable[[str], None] = lambda _: None
         """Told of a source once all ends of the chain are done with it."""
+        self.sizes: Callable[[], Collection[tuple[int, int]]] = tuple
+        """(width, height) of the sources there are."""
+        self.marks = False
+        """Whether checkpoints are made, which want to know what failed since the beginning."""
         self._lock = threading.Lock()
         self._told: set[str] = set()
 
@@ -308,10 +312,15 @@ class Crew:
             frames = []
             if isinstance(entry, End):
                 self._forget(entry.source)
-            elif isinstance(entry, Mark) and not self._stage.stateless:
+            elif isinstance(entry, Mark) and self._dispatch.workers == 1:
                 entry.add(self._metrics.name, self._stage.state_dict)
             done.append(entry)
         return done + self._process(frames)
+
+    def expect(self, width: int, height: int) -> None:
+        """Have the stage get ready for frames of a size, though not while it is being restarted. Any thread may."""
+        with self._calls.call():
+            self._stage.expect(width, height)
 
     def _forget(self, source: str) -> None:
         try:
@@ -357,6 +366,8 @@ class Crew:
                 self._stage.open()
                 if state:
                     self._stage.load_state_dict(state)
+                for width, height in self._control.sizes():
+                    self._stage.expect(width, height)
             except Exception as failure:
                 self._control.fail(StageError(self._metrics.name, "restarting", -1, failure))
                 return
@@ -379,11 +390,14 @@ class Crew:
                 self._control.lost(entry.source, f"{entry.stage} failed")
                 if self._control.on_failure == "end" or self._control.failure is not None:
                     raise Aborted
-                self._failed[entry.source] += 1
+                if self._control.marks:
+                    self._failed[entry.source] += 1
                 continue
             if isinstance(entry, Item):
                 entry.queued = time.perf_counter()
             elif isinstance(entry, Mark):
+                for source in [source for source in self._failed if source not in (ENDED, *entry.sources)]:
+                    self._failed[ENDED] += self._failed.pop(source)
                 for source, count in self._failed.items():
                     entry.lost(source, f"{self._metrics.name} failed", count)
             self._outbox.put(entry)
@@ -392,6 +406,7 @@ class Crew:
 def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control: Control) -> None:
     """Thread body: write all that arrives into one sink, then close it."""
     source, index = "", -1
+    marks: deque[tuple[Mark, Callable[[], bool]]] = deque()
     try:
         while entries := inbox.take(1)[1]:
             for entry in entries:
@@ -408,7 +423,7 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                         control.ended(entry)
                     elif isinstance(entry, Mark):
                         entry.add(metrics.name, partial(_of_sink, sink))
-                        entry.passed()
+                        marks.append((entry, sink.put_down()))
                     else:
                         source, index = entry.frame.source, entry.frame.index
                         metrics.waited([time.perf_counter() - entry.queued], inbox.depth)
@@ -425,10 +440,15 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                         control.finished(entry)
                     elif isinstance(entry, End):
                         control.ended(entry)
+                while marks and marks[0][1]():
+                    marks.popleft()[0].passed()
     except Aborted:
         inbox.abort()
+        marks.clear()
     finally:
         _close(sink, metrics.name, control)
+        for mark, _ in marks:
+            mark.passed()
 
 
 def _of_sink(sink: Sink) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class Galleries(Looks):
     slot: Indices
     stored: Floats
 
+    never = frozenset({"stored"})
+
     def __init__(self, budget: int, period: float) -> None:
         """So many vectors of each track, and so many seconds between two of them."""
         self._period = period

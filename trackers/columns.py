@@ -20,6 +20,8 @@ class Columns:
     """Base of the tables a tracker keeps. Every annotated attribute of a subclass is an array with one row a track."""
 
     columns: ClassVar[tuple[str, ...]]
+    never: ClassVar[frozenset[str]] = frozenset()
+    """Those of them in which -inf stands for what never was; all others hold finite numbers."""
 
     def __init_subclass__(cls) -> None:
         """The annotated attributes are the columns."""
@@ -69,7 +71,7 @@ class Columns:
         """Take over the columns that `state_dict` returned.
 
         Raises:
-            ValueError: they are not of this kind of table; compiled code would trust them.
+            ValueError: they are not of this kind of table, which compiled code would trust; or they are no numbers.
         """
         loaded = {name: np.array(state[name]) for name in self.columns}
         rows = {column.shape[:1] for column in loaded.values()}
@@ -79,5 +81,9 @@ class Columns:
             fits = [size in (0, there) for size, there in zip(own.shape[1:], column.shape[1:], strict=False)]
             if column.dtype != own.dtype or column.ndim != own.ndim or len(rows) > 1 or not all(fits):
                 raise ValueError(f"'{name}' of a saved state is not what {type(self).__name__} keeps")
+            if column.dtype.kind == "f" and not np.all(
+                np.isfinite(column) | (np.isneginf(column) if name in self.never else False)
+            ):
+                raise ValueError(f"'{name}' of a saved state holds what is no number")
         for name, column in loaded.items():
             setattr(self, name, column)

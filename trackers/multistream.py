@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -176,9 +177,16 @@ class MultiStreamTracker:
             numbers
         ):
             raise ValueError("a saved state mixes up its cameras")
+        times = [camera.now for camera in self.cameras.values() if camera.now is not None]
+        if not all(type(now) in (int, float) and math.isfinite(now) for now in times):
+            raise ValueError("a saved state tells no time")
 
     def skip_ids(self, name: Hashable, count: int) -> None:
-        """Never give the next `count` ids of a camera: they may have been given after its state was saved."""
+        """Never give the next `count` ids of a camera: they may have been given after its state was saved.
+
+        One that is not known yet joins with that.
+        """
+        self._join(name, self.cameras.get(name) or Camera(-1))
         self._core.skip_ids(count, self.cameras[name].stream)
 
 
@@ -237,7 +245,9 @@ class SeparateTrackers:
             self.cameras[name].load_state_dict(saved)
 
     def skip_ids(self, name: Hashable, count: int) -> None:
-        """Never give the next `count` ids of a camera; of a tracker that cannot, ids may be given twice."""
+        """As `MultiStreamTracker.skip_ids`; of a tracker that cannot, ids may be given twice."""
+        if name not in self.cameras:
+            self.cameras[name] = self._make()
         if (skip := getattr(self.cameras[name], "skip_ids", None)) is not None:
             skip(count)
 

@@ -33,6 +33,8 @@ class Observations(Columns):
     xyxy: Floats
     time: Floats
 
+    never = frozenset({"time"})
+
     def __init__(self) -> None:
         """Of no tracks."""
         self.xyxy, self.time = np.zeros((0, _KEPT, 4)), np.zeros((0, _KEPT))

@@ -11,22 +11,27 @@ import json
 import logging
 import math
 import os
+import secrets
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from pipeline.address import local_path, redacted
+from pipeline.address import redacted
+from pipeline.checkpoint.claim import Claim
 from pipeline.checkpoint.file import NAME, load, refused, save
+from pipeline.checkpoint.mark import Counted, Mark
 from pipeline.checkpoint.progress import Onward, Progress
+from pipeline.checkpoint.saved import Known, Saved
 from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
 from pipeline.metrics import unique
+from pipeline.roster import Names
 from pipeline.sink import Sink
 from pipeline.source import SourceInfo
 from pipeline.stage import Stage
@@ -41,90 +46,53 @@ _INDIFFERENT = frozenset({"batch", "workers", "device", "precision", "runtime", 
 _IDS_A_SECOND = 50.0
 _FRAMES_A_SECOND = 120.0
 
+# Seconds between two signs of life of a run that cannot save, at least, and for how long one may be held up.
+_SIGN = 1.0
+_HELD_UP = 10.0
 
-class Counted(Protocol):
-    """A reader's own count."""
+# Sources that were added and ended by themselves, and are known one by one: they are not read again after a restart.
+_REMEMBERED = 1024
 
-    @property
-    def dropped(self) -> Counter[str]:
-        """Frames that it could not give, by reason."""
-
-
-class Mark:
-    """In line between two frames: collects what the parts of the chain remember there. Any thread may add.
-
-    Args:
-        sources: how far each was taken into the line.
-        clean: whether no frame follows that this run finishes.
-        done: called with the mark once it has passed everything; on a thread that must not wait.
-    """
-
-    def __init__(self, sources: dict[str, Progress], clean: bool, done: Callable[[Mark], None]) -> None:
-        self.sources = sources
-        self.clean = clean
-        self.parts: dict[str, dict[str, Any]] = {}
-        self.failure: Exception | None = None
-        self._done = done
-        self._lock = threading.Lock()
-        self._ends = 1
-
-    def add(self, part: str, state: Callable[[], dict[str, Any]]) -> None:
-        """A part of the chain, by its name in the metrics, tells its state."""
-        try:
-            told = state()
-        except Exception as error:  # a part of somebody else; the run goes on
-            self.failure = error
-            return
-        with self._lock:
-            self.parts[part] = told
-
-    def lost(self, source: str, reason: str, count: int) -> None:
-        """So many frames of a source were left out before it."""
-        with self._lock:
-            progress = self.sources[source]
-            progress.lost[reason] += count
-
-    def expect(self, ends: int) -> None:
-        """It goes on to so many ends of the chain; `passed` is called at each, and here."""
-        self._ends += ends
-        self.passed()
-
-    def passed(self) -> None:
-        """One end of the chain has put down all that came before."""
-        with self._lock:
-            self._ends -= 1
-            complete = self._ends == 0
-        if complete:
-            for progress in self.sources.values():
-                progress.finished = progress.given - sum(progress.lost.values())
-            self._done(self)
+# A folder that can be written now and then is told of once in so many seconds.
+_TOLD_EVERY = 60.0
 
 
 class Checkpoints:
     """Saves a run every few seconds and at its end, and tells a later run where to go on.
 
     Args:
-        folder: made if it is not there. every: seconds between two checkpoints.
+        folder: made if it is not there; belongs to this run until `close`.
+        every: seconds between two checkpoints.
         resume: go on from what is there, if something is. fresh: begin anew whatever is there.
+        service: sources, files too, come and go; else the files are the same to the end.
+        names: gives the ids.
 
     Attributes:
         counts: checkpoints "saved", and those that "failed".
 
     Raises:
-        UsageError: what is there cannot be used, or would be overwritten unasked.
+        UsageError: what is there cannot be used, or would be overwritten unasked; or another run saves there.
     """
 
-    def __init__(self, folder: Path, every: float, resume: bool, fresh: bool) -> None:
+    def __init__(self, folder: Path, every: float, resume: bool, fresh: bool, service: bool, names: Names) -> None:
         if resume and fresh:
             raise UsageError("--resume goes on and --fresh begins anew; give one of them")
         self.counts: Counter[str] = Counter()
         self._folder = Path(os.path.expanduser(folder))
-        self._every = every
         self._path = self._folder / NAME
+        self._every, self._service, self._names = every, service, names
         self._chain: list[list[Any]] = []
-        self._infos: dict[str, SourceInfo] = {}
+        self._stages: Sequence[Stage] = ()
+        self._lock = threading.Lock()  # of who is known, and of who leaves; nobody else is called under it
+        self._known: dict[str, Known] = {}
         self._readers: dict[str, Counted] = {}
-        self._sources: dict[str, Progress] = {}
+        self._present: set[str] = set()  # of those that were known, who is there again
+        self._gone: list[str] = []
+        self._left: set[str] = set()
+        self._latecomers: deque[str] = deque()  # those of them that ended by themselves, the oldest first
+        self._ended = Progress()
+        self._unread: Counter[str] = Counter()  # by the readers of those
+        self._line = 0.0
         self._unsaved = False
         self._due_at = time.monotonic() + every
         self._passing = False
@@ -132,24 +100,45 @@ class Checkpoints:
         self._waiting: Mark | None = None
         self._some = threading.Condition()
         self._writer: threading.Thread | None = None
-        self._saved: dict[str, Any] | None = None
+        self._told_at: float | None = None
+        self._failing = False
+        self._number = 0  # of the checkpoint that is there
+        self._unsure = 0.0  # seconds that earlier runs may have gone on after it
+        self._since = time.monotonic()
+        self._saved: Saved | None = None
         self._begun_anew = not resume
-        if not fresh:
-            self._saved = load(self._folder)
-            if self._saved is not None and not resume:
-                if not self._saved.get("complete"):
-                    raise UsageError(
-                        f"{self._path} was left by a run that did not come to its end; add --resume to go on with it, "
-                        "or --fresh to begin anew"
-                    )
-                self._saved = None
+        self._claim = Claim(self._folder)
+        try:
+            if not fresh:
+                self._saved = self._found(resume)
+        except BaseException:
+            self._claim.close()
+            raise
 
-    @property
-    def _unknown(self) -> float:
-        """Seconds of which nothing is known: from the checkpoint to when the process was killed, at most."""
-        if self._saved is None or self._saved.get("clean"):
-            return 0.0
-        return min(max(0.0, time.time() - float(self._saved["saved_at"])), 2 * self._every + 10)
+    def _found(self, resume: bool) -> Saved | None:
+        """What is there to go on from."""
+        if (plain := load(self._folder)) is None:
+            return None
+        with self._trusting():
+            saved = Saved.of(plain)
+        if not resume and not saved.complete:
+            raise UsageError(
+                f"{self._path} was left by a run that did not come to its end; add --resume to go on with it, "
+                "or --fresh to begin anew"
+            )
+        if not resume:
+            return None
+        with self._trusting():
+            self._names.load_state_dict(saved.names)
+        self._known, self._ended, self._line = saved.sources, saved.ended, saved.line
+        self._unread = Counter(saved.ended.unread)
+        self._number = saved.number
+        # the clock tells nothing: machines that lost their power often begin in the past
+        number, seconds = self._claim.found
+        if number == saved.number or not saved.clean:
+            signs = 2 * max(saved.every, _SIGN) + _HELD_UP
+            self._unsure = signs + (seconds if number == saved.number else 0.0)
+        return saved
 
     @contextmanager
     def _trusting(self) -> Iterator[None]:
@@ -160,7 +149,7 @@ class Checkpoints:
             raise
         except Exception as error:
             why = str(error) if isinstance(error, ValueError | FramechainError) else type(error).__name__
-            raise refused(self._path, f"it does not fit ({' '.join(why.split())})") from error
+            raise refused(self._path, f"it does not fit ({why})") from error
 
     # The beginning of a run.
 
@@ -170,13 +159,12 @@ class Checkpoints:
         Raises:
             UsageError: names the first difference.
         """
-        self._chain = [[stage.name, _told(stage)] for stage in stages]
+        self._chain, self._stages = [[stage.name, _told(stage)] for stage in stages], stages
         if self._saved is None:
             if not self._begun_anew:
                 logger.info("there is no checkpoint in %s yet; the run begins anew", self._folder)
             return
-        with self._trusting():
-            before = [(str(name), dict(options)) for name, options in self._saved["chain"]]
+        before = self._saved.chain
         names, were = [name for name, _ in self._chain], [name for name, _ in before]
         if names != were:
             raise refused(self._path, f"its chain is {' → '.join(were) or 'empty'}, not {' → '.join(names) or 'empty'}")
@@ -186,31 +174,66 @@ class Checkpoints:
                     was, now = (redacted(str(part.get(option))) for part in (then, options))
                     raise refused(self._path, f"{option} of '{name}' was {was} then and is {now} now")
 
-    def check_sources(self, infos: Sequence[SourceInfo], expected: Sequence[SourceInfo]) -> None:
-        """Take note of the sources, and refuse a checkpoint of others.
+    def name(self, info: SourceInfo) -> str:
+        """The id of a source that the run begins with: the one it had before, or a new one."""
+        if self._saved is not None:
+            for name, known in self._known.items():
+                if name in self._present or known.wanted != info.id:
+                    continue
+                difference = known.differs(info)
+                # what is another file now is one that went and one that came, where that may happen
+                if difference is None or (difference[0] != "uri" and not self._service):
+                    self._present.add(name)
+                    return name
+        return self._names.new(info.id)
+
+    def check_sources(self, named: Mapping[str, SourceInfo]) -> None:
+        """Take note of the sources, which have their names, and refuse a checkpoint of other files.
+
+        A run that is no service goes on with the same files to their end, as its outputs are of all of them. Cameras
+        that are new begin anew, and what is known of those that are gone is dropped.
 
         Args:
-            infos: those that are open. expected: those that may come later.
+            named: by name; their ids are those they asked for.
 
         Raises:
             UsageError: names the first difference.
         """
-        self._infos = {info.id: info for info in infos}
-        if self._saved is None:
-            return
-        with self._trusting():
-            before = {str(name): dict(told) for name, told in self._saved["sources"].items()}
-            progress = {name: Progress.of(told["progress"]) for name, told in before.items()}
-        present = {*self._infos, *(info.id for info in expected)}
-        for name in sorted(present ^ before.keys()):
-            raise refused(self._path, f"it is {'not ' if name in present else ''}about a source '{name}'")
-        for name, info in self._infos.items():
-            for what, value in _identity(info).items():
-                if before[name].get(what) != value:
-                    raise refused(
-                        self._path, f"{what} of '{name}' was {before[name].get(what)} then and is {value} now"
-                    )
-        self._sources = progress
+        if self._saved is not None:
+            gone = {name: known for name, known in self._known.items() if name not in self._present}
+            new = {name: info for name, info in named.items() if name not in self._known}
+            if not self._service:
+                self._check_files(named, gone, new)
+            if gone:
+                logger.info("%s: not among the sources any more, and forgotten", ", ".join(sorted(gone)))
+            if new:
+                logger.info("%s: not known from the checkpoint, and begun anew", ", ".join(sorted(new)))
+            for name in gone:
+                progress = self._known.pop(name).progress
+                self._ended.add(progress)
+                self._unread.update(progress.unread)
+            self._gone = list(gone)
+        for name, info in named.items():
+            self.join(name, info)
+
+    def _check_files(
+        self, named: Mapping[str, SourceInfo], gone: Mapping[str, Known], new: Mapping[str, SourceInfo]
+    ) -> None:
+        for name, info in named.items():
+            if name not in new and (difference := self._known[name].differs(info)) is not None:
+                raise self._changed(name, *difference)
+        for name, info in new.items():
+            if info.repeats:
+                same = next((before for before, known in gone.items() if known.wanted == info.id), None)
+                if same is not None and (difference := gone[same].differs(info)) is not None:
+                    raise self._changed(same, *difference)
+                raise refused(self._path, f"it is not about a source '{name}'")
+        for name, known in gone.items():
+            if known.repeats:
+                raise refused(self._path, f"it is about a source '{name}'")
+
+    def _changed(self, name: str, what: str, was: object, now: object) -> UsageError:
+        return refused(self._path, f"{what} of '{name}' was {was} then and is {now} now")
 
     def restore_sinks(self, sinks: Sequence[Sink]) -> None:
         """Give all sinks what they remembered; one that is new begins anew.
@@ -222,7 +245,7 @@ class Checkpoints:
             return
         for name, sink in zip(_numbered(f"sink:{sink.name}" for sink in sinks), sinks, strict=True):
             with self._trusting():
-                if told := self._saved["parts"].get(name):
+                if told := self._saved.parts.get(name):
                     sink.dropped.update({str(reason): int(count) for reason, count in told["dropped"].items()})
                     sink.load_state_dict(told["state"])
 
@@ -236,69 +259,129 @@ class Checkpoints:
             return
         for name, stage in zip(_numbered(stage.name for stage in stages), stages, strict=True):
             with self._trusting():
-                if told := self._saved["parts"].get(name):
+                if told := self._saved.parts.get(name):
                     stage.load_state_dict(told)
-            for source, progress in self._sources.items():
-                if progress.ended:
+            for source, known in self._known.items():
+                if known.progress.ended:
                     stage.forget(source)
-                elif not _repeats(self._infos.get(source)):
-                    stage.skip_ids(source, math.ceil(_IDS_A_SECOND * self._unknown))
+                elif not known.repeats:
+                    stage.skip_ids(source, math.ceil(_IDS_A_SECOND * self._unsure))
+            for source in self._gone:
+                stage.forget(source)
 
     def onward(self, info: SourceInfo) -> Onward | None:
         """Where a source is gone on with; None at its beginning."""
-        progress = self._sources.get(info.id)
-        if progress is None or progress.index < 0:
-            return None
-        if _repeats(info):
-            logger.info("%s goes on after frame %d (%.1f s)", info.id, progress.index, progress.timestamp)
+        source, progress = info.id, self._known[info.id].progress
+        if info.repeats:
+            if progress.index < 0:
+                return None
+            logger.info("%s goes on after frame %d (%.1f s)", source, progress.index, progress.timestamp)
             return Onward(progress.index, progress.timestamp, progress.given)
-        rate = max(_FRAMES_A_SECOND, 2 * (info.fps or 0.0))
-        unknown = math.ceil(rate * self._unknown)
-        later = progress.timestamp + max(0.0, time.time() - progress.seen_at)
-        logger.info("%s goes on after %.0f s", info.id, later - progress.timestamp)
+        unknown = math.ceil(max(_FRAMES_A_SECOND, 2 * (info.fps or 0.0)) * self._unsure)
+        if progress.index < 0:  # of one that joined after the checkpoint, too, frames may have been given
+            return Onward(-1, 0.0, 0, unknown) if unknown else None
+        away = time.time() - progress.seen_at
+        later = progress.timestamp + (away if away >= 0 else self._unsure)  # the clock was set back
+        logger.info("%s goes on after %.0f s", source, later - progress.timestamp)
         return Onward(progress.index, progress.timestamp, progress.given, progress.index + 1 + unknown, later)
 
     def ended(self, source: str) -> bool:
         """Whether there is nothing more of a source."""
-        return source in self._sources and self._sources[source].ended
+        return self._known[source].progress.ended
 
-    def follow(self, source: str, reader: Counted) -> Progress:
-        """A source is about to be read. Returns what was counted of it, of that which is not counted again."""
-        progress = self._sources.setdefault(source, Progress())
-        if _repeats(self._infos.get(source)) and not progress.ended:
-            progress.unread.clear()
-        self._readers[source] = _Sum(reader, progress.unread.copy())
-        return progress.copy()
+    @property
+    def gone(self) -> Progress:
+        """What was counted of the sources that are not known one by one any more."""
+        return self._ended.copy()
+
+    def follow(self, source: str, reader: Counted, passing: bool = False) -> Progress:
+        """A source is about to be read. Returns what was counted of it, of that which is not counted again.
+
+        Args:
+            passing: it came while the run goes on.
+        """
+        with self._lock:
+            known = self._known[source]
+            known.passing = passing
+            if known.repeats and not known.progress.ended:
+                known.progress.unread.clear()
+            self._readers[source] = _Sum(reader, known.progress.unread.copy())
+            return known.progress.copy()
+
+    def join(self, source: str, info: SourceInfo, wanted: str = "") -> None:
+        """Take note of a source, which is open or about to be opened.
+
+        Args:
+            wanted: the id that it asked for, if that is not the one in `info`.
+        """
+        with self._lock:
+            known = self._known.setdefault(source, Known(wanted or info.id, Progress(), {}))
+            known.tells(info)
+
+    def leave(self, source: str) -> None:
+        """A source was removed: once it has ended, nothing of its own need be known."""
+        with self._lock:
+            if source in self._known:
+                self._left.add(source)
+                self._unsaved = True
 
     # While it runs. What follows is called under the lock of the line of frames.
 
-    def join(self, info: SourceInfo) -> None:
-        """A source that was not open at first is."""
-        self._infos[info.id] = info
-
     def start(self) -> None:
-        """Begin to save."""
-        self._saved = None  # and its arrays
-        self._due_at = time.monotonic() + self._every
+        """Begin to save: at once, so that the next run knows of what this one gives however soon it is killed."""
+        onward, self._saved = self._saved is not None, None  # and its arrays
+        self._since = self._due_at = time.monotonic()
+        self._unsaved = True
+        if onward:
+            self._sign()
+        else:  # what another run left there is not to be gone on from after this one
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
         self._writer = threading.Thread(target=self._write, name="checkpoint", daemon=True)
         self._writer.start()
 
-    def taken(self, frame: Frame) -> None:
-        """A frame goes into the line."""
-        progress = self._sources[frame.source]
+    def begin(self, source: str, line: float) -> float:
+        """A source joins the line. Returns where the files were then: `line`, or what it was in an earlier run."""
+        progress = self._known[source].progress
+        if progress.index < 0:
+            progress.joined = line
+        return progress.joined
+
+    @property
+    def line(self) -> float:
+        """Where the files were, seconds of media time."""
+        return self._line
+
+    def taken(self, frame: Frame, line: float) -> None:
+        """A frame goes into the line; the files are at `line` then."""
+        progress = self._known[frame.source].progress
         progress.index, progress.timestamp, progress.seen_at = frame.index, frame.timestamp, time.time()
         progress.given += 1
+        self._line = line
         self._unsaved = True
 
     def dropped(self, source: str, reason: str) -> None:
         """A frame that was read does not go into the line."""
-        progress = self._sources[source]
+        progress = self._known[source].progress
         progress.given += 1
         progress.lost[reason] += 1
 
     def end(self, source: str) -> None:
         """A source came to its end."""
-        self._sources[source].ended = True
+        with self._lock:
+            known = self._known[source]
+            known.progress.ended = True
+            self._unsaved = True
+            if known.passing and source not in self._left:
+                self._latecomers.append(source)
+                if len(self._latecomers) > _REMEMBERED:
+                    self._left.add(self._latecomers.popleft())
+
+    def wait(self) -> float | None:
+        """Seconds until a mark may be due; None: as long as no frame comes."""
+        if not self._unsaved:
+            return None
+        return self._every if self._passing else max(0.0, self._due_at - time.monotonic())
 
     def due(self) -> Mark | None:
         """The mark to put into the line now, if it is time for one and the one before is saved."""
@@ -314,70 +397,111 @@ class Checkpoints:
         return self._mark(True)
 
     def _mark(self, clean: bool) -> Mark:
-        self._passing, self._unsaved = True, False
-        return Mark({name: progress.copy() for name, progress in self._sources.items()}, clean, self._done)
+        with self._lock:
+            self._passing, self._unsaved = True, False
+            leaving = [name for name in self._left if name in self._known and self._known[name].progress.ended]
+            for name in leaving:
+                one = self._known.pop(name).progress
+                one.unread.clear()  # its reader's count tells
+                self._ended.add(one)
+            self._left &= self._known.keys()
+            sources = {name: known.copy() for name, known in self._known.items()}
+            mark = Mark(sources, self._ended.copy(), self._line, clean, self._done)
+            mark.leaving = [self._readers.pop(name) for name in leaving]
+            return mark
 
     # At its end.
 
     def close(self) -> None:
-        """Write what is still to be written."""
-        if self._writer is None:
-            return
-        with self._some:
-            self._closing = True
-            self._some.notify_all()
-        self._writer.join()
-        self._writer = None
+        """Write what is still to be written, and let go of the folder."""
+        if self._writer is not None:
+            with self._some:
+                self._closing = True
+                self._some.notify_all()
+            self._writer.join()
+            self._writer = None
+        self._claim.close()
 
     def _done(self, mark: Mark) -> None:
         with self._some:
+            if self._waiting is not None:  # it was not looked at, and this one knows more
+                mark.leaving += self._waiting.leaving
             self._waiting = mark
             self._some.notify_all()
 
     def _write(self) -> None:
         while True:
             with self._some:
-                while self._waiting is None and not self._closing:
-                    self._some.wait()
+                self._some.wait_for(lambda: self._waiting or self._closing, max(self._every, _SIGN))
                 mark, self._waiting = self._waiting, None
-            if mark is None:
+                closing = self._closing
+            if mark is not None:
+                self._save(mark)
+                self._due_at = time.monotonic() + self._every
+                self._passing = False
+            elif closing:
                 return
-            self._save(mark)
-            self._due_at = time.monotonic() + self._every
-            self._passing = False
+            elif self._unsaved or self._passing:
+                self._sign()
+
+    def _sign(self) -> None:
+        """Leave word that the run goes on, and for how long it has after the checkpoint that is there."""
+        if self._number:
+            try:
+                self._claim.take()
+                self._claim.tell(self._number, self._unsure + time.monotonic() - self._since)
+            except (OSError, UsageError) as error:
+                self._tell_failure(error)
 
     def _save(self, mark: Mark) -> None:
-        for name, reader in self._readers.items():
-            mark.sources[name].unread = reader.dropped
+        for reader in mark.leaving:
+            self._unread.update(reader.dropped)
+        mark.ended.unread = self._unread
+        with self._lock:
+            readers = {name: self._readers[name] for name in mark.sources if name in self._readers}
+        for name, reader in readers.items():
+            mark.sources[name].progress.unread = reader.dropped
+        number = secrets.randbits(62) + 1
         try:
+            self._claim.take()
             if mark.failure is not None:
                 raise mark.failure
-            save(self._folder, self._plain(mark))
+            save(self._folder, self._plain(mark, number))
         except Exception as error:  # whatever it is, the run matters more
             self.counts["failed"] += 1
-            if self.counts["failed"] == 1:
-                why = (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
-                logger.warning(
-                    "cannot save a checkpoint in %s: %s; the run goes on, and tries again every %g s",
-                    self._folder,
-                    why,
-                    self._every,
-                )
+            self._tell_failure(error)
+            self._sign()
         else:
             self.counts["saved"] += 1
+            self._number, self._unsure, self._since = number, 0.0, mark.made
+            if self._failing:
+                logger.warning("checkpoints are saved in %s again", self._folder)
+            self._failing = False
 
-    def _plain(self, mark: Mark) -> dict[str, Any]:
-        sources = {
-            name: {**(_identity(self._infos[name]) if name in self._infos else {}), "progress": progress.plain()}
-            for name, progress in mark.sources.items()
-        }
+    def _tell_failure(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._failing or (self._told_at is not None and now - self._told_at < _TOLD_EVERY):
+            return
+        self._failing, self._told_at = True, now
+        why = (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
+        logger.warning(
+            "cannot save a checkpoint in %s: %s; the run goes on, and tries again every %g s",
+            *(self._folder, why, self._every),
+        )
+
+    def _plain(self, mark: Mark, number: int) -> dict[str, Any]:
         return {
             "framechain": version("framechain"),
-            "saved_at": time.time(),
+            "number": number,
+            "saved_at": mark.made_at,
+            "every": min(self._every, 1e6),
             "clean": mark.clean,
-            "complete": all(progress.ended for progress in mark.sources.values()),
+            "complete": not self._service and all(known.progress.ended for known in mark.sources.values()),
             "chain": self._chain,
-            "sources": sources,
+            "sources": {name: known.plain() for name, known in mark.sources.items()},
+            "ended": mark.ended.plain(),
+            "names": self._names.state_dict(),
+            "line": mark.line,
             "parts": mark.parts,
         }
 
@@ -400,26 +524,6 @@ def _numbered(names: Iterable[str]) -> list[str]:
     for name in names:
         numbered.append(unique(name, {"decode", *numbered}))
     return numbered
-
-
-def _repeats(info: SourceInfo | None) -> bool:
-    """Whether a source is read from its beginning again: neither a camera nor a pipe is."""
-    return info is not None and not info.live and info.uri != "-"
-
-
-def _identity(info: SourceInfo) -> dict[str, Any]:
-    """What tells a source from others, and a file from one that took its place."""
-    path = local_path(info.uri)
-    where = redacted(info.uri) if path is None or info.live else str(path.resolve())
-    if not _repeats(info):
-        return {"uri": where}
-    return {
-        "uri": where,
-        "width": info.width,
-        "height": info.height,
-        "fps": info.fps,
-        "frame_count": info.frame_count,
-    }
 
 
 def _told(stage: Stage) -> dict[str, Any]:

@@ -22,13 +22,19 @@ from pipeline.errors import UsageError
 
 NAME = "checkpoint"
 
-_MAGIC = b"framechain checkpoint 1\n"
+_MAGIC = b"framechain checkpoint 2\n"
 _LENGTHS = struct.Struct("<QQ")  # bytes of the JSON and of the arrays
 _HEAD = len(_MAGIC) + _LENGTHS.size
 _CHECK = hashlib.sha256().digest_size
 
 # 64 sources with a full graveyard each (8 MiB) and 200 tracks in view (6 MiB) come to less than 1 GiB.
 _MOST = 4 << 30
+
+# JSON takes up to 49 times its size in memory (8 MiB of "[],"), so there is less of it: that of 64 sources with 200
+# tracks each, and 16 readings of each, is 17 MiB.
+_MOST_TEXT = 32 << 20
+
+_LONGEST = 600  # letters of a reason
 
 _ARRAY = "\0array"
 _WHOLE = ("b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")
@@ -86,9 +92,11 @@ def load(folder: Path) -> dict[str, Any] | None:
                 raise refused(path, "it is cut short")
             text, arrays = _LENGTHS.unpack(head[len(_MAGIC) :])
             whole = _HEAD + text + arrays + _CHECK
+            if text > _MOST_TEXT:
+                raise refused(path, "it is damaged")
             if size != whole or whole > _MOST:
                 raise refused(path, "it is cut short" if size < whole <= _MOST else "it is damaged")
-            body = bytearray(text + arrays)
+            body = _room(path, text + arrays)
             if file.readinto(body) < len(body):
                 raise refused(path, "it is cut short")
             check = hashlib.sha256(head)
@@ -99,12 +107,23 @@ def load(folder: Path) -> dict[str, Any] | None:
         raise refused(path, error.strerror or "it cannot be read") from error
     try:
         return _decoded(body, text)
+    except MemoryError as error:
+        raise refused(path, "there is not the memory for it") from error
     except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError) as error:
         raise refused(path, "it was made by something else") from error
 
 
+def _room(path: Path, size: int) -> bytearray:
+    try:
+        return bytearray(size)
+    except MemoryError as error:
+        raise refused(path, "there is not the memory for it") from error
+
+
 def refused(path: Path, why: str) -> UsageError:
     """The line for a checkpoint from which nothing can go on."""
+    why = " ".join(why.split())
+    why = why if len(why) <= _LONGEST else f"{why[:_LONGEST]} ..."  # whatever was in it
     return UsageError(f"the checkpoint {path} cannot be used: {why}; begin anew with --fresh, or delete it")
 
 
@@ -131,8 +150,8 @@ def _encoded(data: dict[str, Any]) -> Iterable[bytes | memoryview]:
     table = [[array.dtype.str, list(array.shape)] for array in arrays]
     text = json.dumps({"arrays": table, "data": told}).encode()
     size = sum(array.nbytes for array in arrays)
-    if _HEAD + len(text) + size + _CHECK > _MOST:
-        raise ValueError(f"the state is larger than {_MOST >> 30} GiB")
+    if len(text) > _MOST_TEXT or _HEAD + len(text) + size + _CHECK > _MOST:
+        raise ValueError(f"the state is larger than {_MOST >> 30} GiB, or its text than {_MOST_TEXT >> 20} MiB")
     return [
         _MAGIC,
         _LENGTHS.pack(len(text), size),
@@ -158,12 +177,15 @@ def _decoded(body: bytearray, text: int) -> dict[str, Any]:
     if start != len(body):
         raise ValueError("something is left over")
 
+    unused = set(range(len(arrays)))
+
     def whole(value: Any) -> Any:
         if isinstance(value, dict):
             if _ARRAY in value:
                 number = value[_ARRAY]
-                if type(number) is not int or number < 0:
+                if type(number) is not int or number not in unused:
                     raise ValueError(f"no array has the number {number}")
+                unused.remove(number)  # one that stands in many places would be copied as often
                 return arrays[number]
             return {key: whole(part) for key, part in value.items()}
         return [whole(part) for part in value] if isinstance(value, list) else value

@@ -21,6 +21,7 @@ class Progress:
         given: frames that the chain was given. finished: those that reached its end.
         lost: frames that it was given and that did not. unread: frames that the reader could not give.
         ended: whether there is nothing more of it.
+        joined: of a file that joined others in their midst: where those were then, seconds of media time.
     """
 
     index: int = -1
@@ -31,6 +32,7 @@ class Progress:
     lost: Counter[str] = field(default_factory=Counter)
     unread: Counter[str] = field(default_factory=Counter)
     ended: bool = False
+    joined: float = 0.0
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Progress:
@@ -39,16 +41,24 @@ class Progress:
         Raises:
             ValueError, TypeError, KeyError: it is something else.
         """
-        lost, unread = ({str(k): int(n) for k, n in plain[part].items()} for part in ("lost", "unread"))
-        numbers = int(plain["index"]), float(plain["timestamp"]), float(plain["seen_at"])
-        if not all(map(math.isfinite, numbers)) or numbers[0] < -1:
-            raise ValueError("no frame has such an index or time")
-        counts = int(plain["given"]), int(plain["finished"])
-        return cls(*numbers, *counts, Counter(lost), Counter(unread), bool(plain["ended"]))
+        lost, unread = ({str(k): _count(n) for k, n in plain[part].items()} for part in ("lost", "unread"))
+        timestamp, seen_at, joined = (float(plain[time]) for time in ("timestamp", "seen_at", "joined"))
+        if not all(map(math.isfinite, (timestamp, seen_at, joined))):
+            raise ValueError("no frame has such a time")
+        counts = _count(plain["given"]), _count(plain["finished"])
+        index, ended = _count(plain["index"] + 1) - 1, bool(plain["ended"])
+        return cls(index, timestamp, seen_at, *counts, Counter(lost), Counter(unread), ended, joined)
 
     def copy(self) -> Progress:
         """One of its own."""
         return replace(self, lost=self.lost.copy(), unread=self.unread.copy())
+
+    def add(self, other: Progress) -> None:
+        """Sum up what was counted."""
+        self.given += other.given
+        self.finished += other.finished
+        self.lost.update(other.lost)
+        self.unread.update(other.unread)
 
     def plain(self) -> dict[str, Any]:
         """The inverse of `of`."""
@@ -62,7 +72,7 @@ class Onward:
     """Where a source is gone on with.
 
     Attributes:
-        index, timestamp: of the last frame before. given: frames before.
+        index, timestamp: of the last frame before, index -1 if none is known. given: frames before.
         lead, later: of one that cannot be read from its beginning again: what is added to its indices (above 0) and
             timestamps; 0 where frames are to be passed over instead.
     """
@@ -78,3 +88,9 @@ class Onward:
         frame.index += self.lead
         frame.timestamp += self.later
         frame.discontinuity |= frame.index == self.lead
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ValueError(f"{value!r:.40} is no count")
+    return value

@@ -57,6 +57,7 @@ class Tally(Sink):
             source: Counter({str(name): int(count) for name, count in one.items()})
             for source, one in state["objects"].items()
         }
+        self._ended.extend(source for source in self._objects if source not in self._seen and source != ENDED)
 
     def end(self, source: str) -> None:
         """The source gives no more."""

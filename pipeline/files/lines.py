@@ -14,6 +14,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from pipeline.files.disk_full import DiskFull
+from pipeline.files.lock import hold_output
 from pipeline.files.output import PartedSink, cannot_write
 from pipeline.files.parts import PART, Series
 from pipeline.frame import Frame
@@ -36,6 +37,7 @@ class LineSink(PartedSink, ABC):
 
     _files: dict[Path, _LineFile] = PrivateAttr(default_factory=dict)
     _ends: dict[str, _End] | None = PrivateAttr(None)
+    _once: set[Path] = PrivateAttr(default_factory=set)  # with lines of what never comes again: a camera, a pipe
 
     @model_validator(mode="after")
     def _appends_or_rotates(self) -> Self:
@@ -50,6 +52,8 @@ class LineSink(PartedSink, ABC):
     def begin(self, source: SourceInfo) -> None:
         """Start the file of this source, or of all sources."""
         super().begin(source)
+        if not source.repeats:
+            self._once.add(self._claimed[source.id])
         if self._claimed[source.id] not in self._files:
             try:
                 self._start_part(source.id)
@@ -73,7 +77,7 @@ class LineSink(PartedSink, ABC):
         ends = {}
         for path, file in self._files.items():
             file.sync()
-            ends[str(path)] = asdict(_End(file.size, file.used, file.regular, self._live))
+            ends[str(path)] = asdict(_End(file.size, file.used, file.regular, path in self._once))
         return {**super().state_dict(), "ends": ends}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -85,7 +89,11 @@ class LineSink(PartedSink, ABC):
         super().load_state_dict(state)
         self._ends = {str(path): _End(**end) for path, end in state["ends"].items()}
         for path, end in self._ends.items():
-            if end.regular and not end.live and path in self._before:
+            if type(end.size) is not int or end.size < 0:
+                raise ValueError(f"no file has {end.size!r:.20} bytes")
+            if not all(isinstance(told, bool) for told in (end.used, end.regular, end.once)):
+                raise TypeError("what is known of a file is true or false")
+            if end.regular and not end.once and path in self._before:
                 series = Series(Path(path), self.rotate, live=False)
                 series.load_state_dict(self._before[path])
                 part = series.current
@@ -97,6 +105,7 @@ class LineSink(PartedSink, ABC):
         path = self._claimed.get(source)
         if path is not None and self.own_files and path in self._files:
             self._files.pop(path).close()
+            self._once.discard(path)
         super().end(source)
 
     def close(self) -> None:
@@ -105,6 +114,7 @@ class LineSink(PartedSink, ABC):
             file.close()
         self._files.clear()
         self._ends = None
+        self._once.clear()
         super().close()
 
     def _start_part(self, source: str, timestamp: float | None = None) -> _LineFile:
@@ -121,7 +131,9 @@ class LineSink(PartedSink, ABC):
             return None
         path = self._claimed[source]
         end = self._ends.pop(str(path), None)
-        if self._live or (end is not None and end.live):  # what a camera showed since is in it, and comes never again
+        if path in self._once or (
+            end is not None and end.once
+        ):  # what a camera showed since is in it, and comes never again
             if self.rotate is not None or PART in str(self.path):
                 return None
             self.series(source).load_state_dict({"number": 1, "since": None})
@@ -144,13 +156,13 @@ class _End:
 
     Attributes:
         size: bytes. used: whether it held more than the header. regular: whether it is no pipe.
-        live: whether lines of a live source were in it.
+        once: whether lines of a source that cannot be read again were in it.
     """
 
     size: int
     used: bool
     regular: bool
-    live: bool
+    once: bool
 
 
 class _LineFile:
@@ -164,23 +176,28 @@ class _LineFile:
         size: bytes that it holds. used: whether this run wrote more than the header. regular: whether it is no pipe.
 
     Raises:
-        FramechainError: it cannot be opened or written; half a block is taken back.
+        FramechainError: it cannot be opened or written, half a block is taken back; or another run writes it.
     """
 
     def __init__(self, path: Path, header: bytes, append: bool, end: int | None = None) -> None:
         self.path = path
         self.size = 0
         self.used = False
-        flags = os.O_RDWR | os.O_CREAT if append else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        flags = (os.O_RDWR if append else os.O_WRONLY) | os.O_CREAT | getattr(os, "O_BINARY", 0)
         try:
-            self._file = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+            self._file = os.open(path, flags, 0o666)
         except OSError as error:
             raise cannot_write(path, error) from error
         # a pipe or a terminal takes nothing back
         self.regular = stat.S_ISREG(os.fstat(self._file).st_mode)
         try:
-            if append and self.regular:
-                self.size = _end_of_last_line(self._file, end)
+            hold_output(self._file, path)
+        except BaseException:
+            os.close(self._file)
+            raise
+        try:
+            if self.regular:
+                self.size = _end_of_last_line(self._file, end) if append else 0
                 os.ftruncate(self._file, self.size)
                 os.lseek(self._file, self.size, os.SEEK_SET)
             if not self.size:

@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr, field_validator
 from pipeline.address import local_path
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.disk_full import FULL, DiskFull, Pause
+from pipeline.files.lock import check_free
 from pipeline.files.parts import PART, Kept, Rotation, Series
 from pipeline.frame import Frame
 from pipeline.sink import Sink
@@ -181,8 +182,14 @@ class PartedSink(FileSink, ABC):
         return {"series": {str(path): series.state_dict() for path, series in self._series.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on after these parts."""
+        """Go on after these parts.
+
+        Raises:
+            ValueError: no output has them.
+        """
         self._before = {str(path): dict(series) for path, series in state["series"].items()}
+        for path, series in self._before.items():
+            Series(Path(path), self.rotate, live=False).load_state_dict(series)
 
     def next_part(self, source: str, timestamp: float | None = None) -> Path:
         """The file of a source's next part, which begins with the frame of that timestamp.
@@ -233,7 +240,7 @@ def check_writable(path: Path) -> None:
     """Make the directory of `path` and see that the file can be written; what it holds stays as it is.
 
     Raises:
-        UsageError: it cannot be written; says why and what to do.
+        UsageError: it cannot be written, or another run writes it; says why and what to do.
     """
     templated = PLACEHOLDER in str(path) or PART in str(path)
     path = path.expanduser()
@@ -249,6 +256,8 @@ def check_writable(path: Path) -> None:
         raise UsageError(
             f"cannot write {path}: {error.strerror}; give a path in a directory that you can write"
         ) from error
+    if not templated:
+        check_free(path)
 
 
 def make_inside(path: Path, template: Path) -> None:

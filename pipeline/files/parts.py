@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from typing_extensions import Self
 logger = logging.getLogger("framechain")
 
 PART = "{part}"
+
+_MOST_PARTS = 10**12  # of a series
 
 
 class Rotation(BaseModel):
@@ -71,9 +74,17 @@ class Series:
         return {"number": self._number, "since": None if self._live else self._since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on after these parts."""
-        self._number = int(state["number"])
-        self._since = None if self._live or state["since"] is None else float(state["since"])
+        """Go on after these parts.
+
+        Raises:
+            ValueError: no series has them.
+        """
+        number, since = state["number"], state["since"]
+        if type(number) is not int or not 0 <= number < _MOST_PARTS:
+            raise ValueError(f"{number!r:.20} parts are none")
+        if since is not None and not (isinstance(since, float) and math.isfinite(since)):
+            raise ValueError(f"a part begins at no time, {since!r:.20}")
+        self._number, self._since = number, None if self._live else since
 
     def due(self, timestamp: float, size: int) -> bool:
         """Whether the next frame, of `timestamp` in seconds, belongs into a new part.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import struct
-import sys
 import threading
 import zlib
 from collections import deque
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import UsageError
+from pipeline.files.lock import hold
 
 logger = logging.getLogger("framechain")
 
@@ -80,7 +80,7 @@ class Spool:
             folder.mkdir(parents=True, exist_ok=True)
             self._owned = (folder / "lock").open("ab")
             try:
-                _lock(self._owned)
+                hold(self._owned.fileno())
             except OSError as error:
                 self._owned.close()
                 raise SpoolTaken(
@@ -296,19 +296,3 @@ def _read(file: BinaryIO) -> bytes | None:
 
 def _is_number(word: str) -> bool:
     return len(word) == 16 and all(letter in "0123456789abcdef" for letter in word)
-
-
-def _lock(file: BinaryIO) -> None:
-    """Hold a file for this process, until it is closed.
-
-    Raises:
-        OSError: another one holds it.
-    """
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

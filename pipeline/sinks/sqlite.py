@@ -222,6 +222,7 @@ class Sqlite(FileSink):
                 if base.frames:
                     return
                 base.sources.pop(source, None)
+                base.last.pop(source, None)
                 if self.own_files:
                     del self._databases[path]
                     _close(base)
@@ -274,7 +275,7 @@ class Sqlite(FileSink):
                     found = base.connection.execute(before, (base.run, info.id, info.uri)).fetchone()
                     if found is not None:
                         base.sources[source] = found[0]
-                        if not info.live and info.uri != "-":
+                        if info.repeats:
                             again = "DELETE FROM frames WHERE source = ? AND frame > ?"
                             base.connection.execute(again, (found[0], base.last.get(source, -1)))
                     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from pipeline.encode import Recording, affordable_preset
 from pipeline.files.disk_full import DiskFull
+from pipeline.files.lock import check_free
 from pipeline.files.output import PartedSink
 from pipeline.files.parts import Kept
 from pipeline.frame import Frame
@@ -60,6 +62,7 @@ class Video(PartedSink):
         """Take note of size and rate. An old file goes now, so that what is there is this run's."""
         super().begin(source)
         if self.rotate is None and not self.series(source.id).begun:
+            check_free(self._claimed[source.id])
             self._claimed[source.id].unlink(missing_ok=True)
         self._infos[source.id] = source
 
@@ -83,6 +86,15 @@ class Video(PartedSink):
                 recording.finish()
                 error.frames = recording.frames - recording.held
             raise
+
+    def put_down(self) -> Callable[[], bool]:
+        """Whether the files hold what was taken so far; of cameras a kill loses some frames whatever is waited for."""
+        waited = [
+            (recording, recording.frames)
+            for source, recording in self._recordings.items()
+            if self._infos[source].repeats
+        ]
+        return lambda: all(recording.holds(frames) for recording, frames in waited)
 
     def _preset(self) -> str:
         """What is asked for, or what this machine can afford for all sources together; chosen once."""

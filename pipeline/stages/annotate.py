@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from pydantic import Field, PrivateAttr
@@ -58,6 +59,18 @@ class Annotate(Stage):
     def forget(self, source: str) -> None:
         """Drop the trails of a source."""
         self._memories.pop(source, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The trails of all sources."""
+        return {source: memory.state_dict() for source, memory in self._memories.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with them.
+
+        Raises:
+            ValueError: these are no trails.
+        """
+        self._memories = {source: _Memory.of(memory) for source, memory in state.items()}
 
     def close(self) -> None:
         """Drop all trails and labels."""
@@ -134,6 +147,38 @@ class _Memory:
 
     tracked: bool = False
     trails: dict[int, deque[tuple[float, float, float]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> _Memory:
+        """The inverse of `state_dict`.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        ids, lengths = (np.array(state[part]) for part in ("ids", "lengths"))
+        points = np.array(state["points"])
+        if not (ids.dtype == lengths.dtype == np.int64 and ids.shape == lengths.shape and ids.ndim == 1):
+            raise ValueError("trails are not told apart")
+        if points.dtype != np.float64 or points.shape != (lengths.sum(), 3) or np.any(lengths < 1):
+            raise ValueError("trails are not points")
+        if not np.isfinite(points).all():
+            raise ValueError("a trail leads nowhere")
+        memory = cls(bool(state["tracked"]))
+        pieces = np.split(points, np.cumsum(lengths)[:-1])
+        for track, piece in zip(ids.tolist(), pieces, strict=True) if len(ids) else ():
+            memory.trails[track] = deque(map(tuple, piece.tolist()), _TRAIL_POINTS)
+        return memory
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as plain values and arrays."""
+        lengths = np.array([len(trail) for trail in self.trails.values()], np.int64)
+        points = [point for trail in self.trails.values() for point in trail]
+        return {
+            "tracked": self.tracked,
+            "ids": np.array(list(self.trails), np.int64),
+            "lengths": lengths,
+            "points": np.array(points, np.float64).reshape(-1, 3),
+        }
 
     def update(self, frame: Frame, seconds: float) -> None:
         """Add where the frame's tracks are, and drop what is older than `seconds`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -135,6 +135,19 @@ class Detect(Stage):
         """Drop what sizes went by for a source that ended."""
         if self._sizes is not None:
             self._sizes.forget(source)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What sizes go by, where it adapts them."""
+        return {} if self._sizes is None else self._sizes.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go by that again.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        if self._sizes is not None:
+            self._sizes.load_state_dict(state)
 
     def close(self) -> None:
         """Release the network."""

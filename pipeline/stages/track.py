@@ -85,7 +85,7 @@ class Track(Stage):
 
     def skip_ids(self, source: str, count: int) -> None:
         """Leave out some ids, which may have been given."""
-        if source in self._tracker.cameras:
+        if count:
             self._tracker.skip_ids(source, count)
 
     def close(self) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from command import FRAMECHAIN, complaint, framechain
 
+from pipeline.checkpoint.file import load
+
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="services are for systems with signals")
 
 ONE = "  - {uri: 'test:64x48@20', realtime: true, id: one}\n"
@@ -87,3 +89,52 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     assert "name no SOURCE besides" in complaint(again, 2)
     nowhere = framechain("run", "--config", "chain.yaml", "--health", "nowhere", cwd=tmp_path)
     assert "give HOST:PORT" in complaint(nowhere, 2)
+
+
+def test_a_service_that_was_killed_goes_on_with_the_cameras_there_are_now(tmp_path: Path) -> None:
+    config, log = tmp_path / "chain.yaml", tmp_path / "log"
+    command = [*FRAMECHAIN, "run", "--config", "chain.yaml", "--watch", "--checkpoint", "saved", "--resume"]
+    command += ["--checkpoint-every", "0.2", "--report", "report.json"]
+
+    def frames(name: str) -> list[int]:
+        path = tmp_path / f"{name}.jsonl"
+        return [json.loads(line)["frame"] for line in path.read_text().splitlines()] if path.exists() else []
+
+    def known() -> set[str]:
+        told = load(tmp_path / "saved")
+        return set() if told is None else {name for name, one in told["sources"].items() if one["progress"]["given"]}
+
+    def until_killed(condition: Callable[[], object]) -> None:
+        with log.open("w") as errors, subprocess.Popen(command, cwd=tmp_path, stderr=errors) as run:
+            try:
+                wait_for(lambda: condition() or run.poll() is not None)
+                assert run.poll() is None, log.read_text()
+                if TWO in config.read_text() and ONE in config.read_text():
+                    second = complaint(framechain(*command[len(FRAMECHAIN) :], cwd=tmp_path), 2)
+                    assert f"another run (process {run.pid}) saves its checkpoints in saved" in second
+            finally:
+                run.kill()
+
+    def follow() -> bool:
+        """Two leaves and comes again while the run goes on."""
+        if known() == {"one", "two"} and TWO in config.read_text():
+            config.write_text(chain(ONE))
+        elif known() == {"one"} and frames("two") and TWO not in config.read_text():
+            config.write_text(chain(ONE, TWO))
+        return known() == {"one", "two-2"}
+
+    config.write_text(chain(ONE, TWO))
+    until_killed(follow)
+    before = {name: frames(name) for name in ("one", "two", "two-2")}
+    three = TWO.replace("two", "three")
+    config.write_text(chain(TWO, three))
+    until_killed(lambda: known() == {"two-2", "three"})
+    assert "one: not among the sources any more, and forgotten" in log.read_text()
+    assert "three: not known from the checkpoint, and begun anew" in log.read_text()
+    assert frames("one") == before["one"]
+    assert frames("two") == before["two"]
+    after = frames("two-2")
+    assert after[: len(before["two-2"])] == before["two-2"]
+    assert after == sorted(set(after))
+    assert len(after) > len(before["two-2"])
+    assert frames("three") == sorted(set(frames("three")))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from chains import Call, Keep, Memory
@@ -121,7 +122,7 @@ def test_a_file_made_on_purpose_takes_no_memory_and_runs_nothing(tmp_path: Path,
 
 
 def _forge(folder: Path, text: bytes) -> None:
-    body = b"framechain checkpoint 1\n" + struct.pack("<QQ", len(text), 0) + text
+    body = b"framechain checkpoint 2\n" + struct.pack("<QQ", len(text), 0) + text
     (folder / NAME).write_bytes(body + hashlib.sha256(body).digest())
 
 
@@ -207,6 +208,21 @@ def test_several_files_of_different_lengths_go_on_each_where_it_was(tmp_path: Pa
     again = chain(parts, uris=uris, checkpoint=saved, resume=True).run()
     assert outputs(parts) == outputs(whole), "there is nothing left, and nothing is touched"
     assert again.frames == 0
+
+
+def test_a_folder_of_images_goes_on_where_it_was_and_is_refused_once_it_holds_others(tmp_path: Path) -> None:
+    whole, parts, saved, images = tmp_path / "whole", tmp_path / "parts", tmp_path / "saved", tmp_path / "images"
+    images.mkdir()
+    for number in range(60):
+        cv2.imwrite(str(images / f"{number}.png"), np.full((96, 160, 3), number, np.uint8))
+    chain(whole, uris=[str(images)]).run()
+    with pytest.raises(FramechainError, match="killed"):
+        chain(parts, BreakOff(at=45), uris=[str(images)], checkpoint=saved, checkpoint_every=1e-3).run()
+    chain(parts, uris=[str(images)], checkpoint=saved, resume=True).run()
+    assert outputs(parts) == outputs(whole)
+    (images / "60.png").write_bytes((images / "0.png").read_bytes())
+    with pytest.raises(UsageError, match="frame_count of 'images' was 60 then and is 61 now"):
+        chain(parts, uris=[str(images)], checkpoint=saved, resume=True).run()
 
 
 def test_a_stop_saves_at_the_last_frame_and_nothing_comes_twice(tmp_path: Path) -> None:
@@ -361,9 +377,13 @@ def test_frames_that_failed_are_counted_on(tmp_path: Path) -> None:
 @pytest.fixture
 def broken_off(tmp_path: Path) -> Path:
     """A folder with outputs and a checkpoint of a run that did not come to its end."""
-    with pytest.raises(FramechainError, match="killed"):
-        chain(tmp_path, BreakOff(at=40), checkpoint=tmp_path / "saved", checkpoint_every=1e-3).run()
-    return tmp_path
+    for _ in range(20):  # until a checkpoint was on disk in time
+        with pytest.raises(FramechainError, match="killed"):
+            chain(tmp_path, BreakOff(at=40), checkpoint=tmp_path / "saved", checkpoint_every=1e-3, fresh=True).run()
+        told = load(tmp_path / "saved")
+        if told is not None and told["sources"]["test"]["progress"]["index"] > 10:
+            return tmp_path
+    raise AssertionError("it takes too long to save")
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_in_a_line(broken_off: Path) -> None:

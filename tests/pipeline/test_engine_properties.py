@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from chains import Call, Keep, Memory, Stateful
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from pipeline.checkpoint.file import load
+from pipeline.checkpoint.saved import Saved
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError
 from pipeline.frame import Frame
@@ -64,6 +68,7 @@ class Run:
     policy: str
     queue: int
     end: str
+    saved: bool
 
 
 cameras = st.builds(
@@ -92,6 +97,7 @@ runs = st.builds(
     policy=st.sampled_from(["end", "skip", "skip", "restart"]),
     queue=st.integers(1, 4),
     end=st.sampled_from(["stop", "stop", "abort", "wait"]),
+    saved=st.booleans(),
 )
 
 
@@ -155,21 +161,33 @@ def perform(pipeline: Pipeline, acts: list[Act], stop: threading.Event) -> None:
     assert len(set(known)) == len(known)
 
 
-@given(runs)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_order_accounts_no_deadlock_and_a_prompt_end(run: Run) -> None:
-    sinks = [Keep(function=work(part)) for part in run.sinks]
-    stages = [stage(part) for part in run.stages]
-    pipeline = Pipeline(
+def made(run: Run, folder: Path, sinks: list[Keep], **options: Any) -> Pipeline:
+    """With a checkpoint at every chance, or none at all."""
+    saving = {"checkpoint": folder, "checkpoint_every": 1e-3} if run.saved else {}
+    return Pipeline(
         [source(camera, f"cam-{number}") for number, camera in enumerate(run.cameras)],
-        stages,
+        [stage(part) for part in run.stages],
         sinks,
         keep_going=True,
         on_failure=run.policy,
         queue=run.queue,
         staleness=0.05,
         service=True,
+        **saving,
+        **options,
     )
+
+
+@given(runs)
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+def test_order_accounts_no_deadlock_and_a_prompt_end(tmp_path: Path, run: Run) -> None:
+    folder = tmp_path / secrets.token_hex(8)
+    sinks = [Keep(function=work(part)) for part in run.sinks]
+    pipeline = made(run, folder, sinks)
     pipeline.start()
     event(f"{run.policy}, {run.end}")
     done, problems = threading.Event(), []
@@ -197,7 +215,7 @@ def test_order_accounts_no_deadlock_and_a_prompt_end(run: Run) -> None:
     assert not actor.is_alive()
     assert not problems
 
-    frames = 4 * (run.queue + 4) * (1 + len(stages)) + 40  # that may be inside, each with its work
+    frames = 4 * (run.queue + 4) * (1 + len(run.stages)) + 40  # that may be inside, each with its work
     work_left = frames * sum(part.pace for part in (*run.stages, *run.sinks)) * MILLISECOND
     assert took <= 1.0 + work_left
 
@@ -218,3 +236,31 @@ def test_order_accounts_no_deadlock_and_a_prompt_end(run: Run) -> None:
         if run.end != "abort" and pipeline.failure is None:
             assert ended == began
     wait_for(lambda: not [name for name in names() if name.startswith(("read-", "call-", "stateful-", "sink:"))])
+    if run.saved:
+        goes_on(run, folder, pipeline, sinks)
+
+
+def goes_on(run: Run, folder: Path, before: Pipeline, sinks: list[Keep]) -> None:
+    """What was saved is about all frames, unless they were dropped at the end; and no frame is given twice."""
+    told = load(folder)
+    if told is None:
+        assert run.end == "abort" or before.failure is not None
+        return
+    saved = Saved.of(told)
+    finished = saved.ended.finished + sum(known.progress.finished for known in saved.sources.values())
+    if saved.clean:
+        assert finished == before.metrics.snapshot().frames
+    assert len(saved.sources) <= len(run.cameras) + len(run.acts)
+    assert before.checkpoints["failed"] == 0
+    again = Keep()
+    pipeline = made(run, folder, [again], resume=True)
+    pipeline.start()
+    time.sleep(10 * MILLISECOND)
+    pipeline.abort()
+    assert pipeline.join(10), "deadlock"
+    for sink in sinks:
+        highest = dict(sorted(sink.seen, key=lambda seen: seen[1]))
+        for name, index in again.seen:
+            live = name not in saved.sources or not saved.sources[name].repeats
+            if name in highest and (saved.clean or live):
+                assert index > highest[name]
