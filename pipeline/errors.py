@@ -51,6 +51,10 @@ class NotThere(FramechainError):
     """A server answers and has nothing under the path that it was asked for."""
 
 
+class Over(FramechainError):
+    """A stream that was live says that it has ended; an encoder that is started anew may take that back."""
+
+
 class StageError(FramechainError):
     """A stage or sink failed on a frame.
 

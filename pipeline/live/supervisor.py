@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from pipeline.address import host_id, redacted
 from pipeline.checkpoint.progress import Onward
-from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
+from pipeline.errors import AccessDenied, FramechainError, NotThere, Over, UsageError
 from pipeline.frame import Frame
 from pipeline.isolation.source import IsolatedSource, Spare
 from pipeline.live.timeline import Timeline
@@ -283,7 +283,10 @@ class Supervisor:
         else:
             self._failures += 1
         most = self._patience.attempts
-        if not self._patience.reconnect or (most is not None and self._failures >= most):
+        spent = most is not None and self._failures >= most
+        if isinstance(error, Over) and (spent or self._is_over(now)):
+            self._end()
+        elif not self._patience.reconnect or spent:
             self._failure = error
             self._end(error)
         elif self._current is None:
@@ -292,6 +295,10 @@ class Supervisor:
             self._back_off(error)
         else:  # a rival of one that is silent; that one may still come back
             self._retry_at = now + _RIVAL
+
+    def _is_over(self, now: float) -> bool:
+        """Whether one that says that it has ended has had the time to begin anew."""
+        return self._gone_at is None or now - self._gone_at >= (self._patience.opening or 0.0)
 
     def _back_off(self, error: Exception) -> None:
         pause = min(_FIRST_PAUSE * 2.0 ** min(self._pauses, 32), self._patience.longest_pause)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,18 +13,23 @@ from pydantic import Field, PrivateAttr
 from pipeline.address import host_id, kind, redacted, scheme
 from pipeline.decode import Decoder, NoVideo, Picture, limits
 from pipeline.decoded_source import DecodedSource
-from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
+from pipeline.errors import AccessDenied, FramechainError, NotThere, Over, UsageError
 from pipeline.hardware import decode_stream
+from pipeline.live.playlist import Memory, Pace, Recall
 from pipeline.live_source import LiveSource
-from pipeline.source import SourceInfo
+from pipeline.source import Moment, SourceInfo
 
 if TYPE_CHECKING:
     from av import FFmpegError
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
+    from typing_extensions import Self
 
 _UNTIMED = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe", "h264", "hevc", "m4v", "mpegvideo"})
 """Formats whose pictures carry no times; FFmpeg makes them up from a rate that may be wrong."""
+
+_IN_PIECES = frozenset({"hls", "dash"})
+"""Formats that come a piece of some seconds at a time."""
 
 _ALLOWED = "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,rtmp,rtmps,rtmpt,rtmpts,ffrtmphttp,srt"
 """FFmpeg's protocols that a stream may use. Those that read here are none of them: file, concat, subfile, pipe ..."""
@@ -33,6 +39,7 @@ class NetworkStream(DecodedSource, LiveSource):
     """rtsp(s)://, http(s):// (MJPEG, HLS, a file), rtmp(s)://, udp://, tcp:// or srt://.
 
     Live, except for a file or a finished HLS playlist over http(s): they are read like a file, losing no frame.
+    A live playlist is played at its own pace, from three pieces before its end on; what was given is not given again.
     What a server sends may name other addresses, as playlists do: on the network only, never a file of this machine.
     User and password in the address go to the server only. `captured_at` is the time of arrival; timestamps are
     the stream's own, or of arrival too where it has none (MJPEG).
@@ -44,6 +51,9 @@ class NetworkStream(DecodedSource, LiveSource):
     _timed: bool = PrivateAttr(True)
     _start: float = PrivateAttr(0.0)
     _finite: bool = PrivateAttr(False)
+    _memory: Memory = PrivateAttr(default_factory=Memory)  # of all connections
+    _pace: Pace | None = PrivateAttr(None)
+    _recall: Recall = PrivateAttr(default_factory=lambda: Recall(frozenset()))
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Pydantic's, which makes repr, str and validation messages, without the password."""
@@ -59,6 +69,7 @@ class NetworkStream(DecodedSource, LiveSource):
 
         Raises:
             FramechainError: refused, not found, wrong password, no answer in time, no video in it.
+            Over: it was live, and its playlist says now that nothing more will come.
             UsageError: it is no address, or hardware is asked for that is not here, or does not decode it.
         """
         from av import FFmpegError
@@ -78,6 +89,11 @@ class NetworkStream(DecodedSource, LiveSource):
         self._finite = container.duration is not None
         finite = self._finite and scheme(self.uri) in ("http", "https")
         self._timed = finite or container.format.name not in _UNTIMED
+        self._pace, self._recall = None, self._memory.recall()
+        if container.format.name.split(",")[0] in _IN_PIECES:
+            if finite and len(self._memory):
+                raise Over(f"'{redacted(self.uri)}' has ended, says its playlist")
+            self._pace = None if finite else Pace(self.read_timeout / 2)
         return self._opened(
             redacted(self.uri),
             decoder.width,
@@ -87,10 +103,45 @@ class NetworkStream(DecodedSource, LiveSource):
             live=not finite,
         )
 
+    def anew(self) -> Self:
+        """Another one with the same options, which knows what was given."""
+        other = super().anew()
+        other._memory = self._memory
+        return other
+
+    def advance(self) -> Moment | None:
+        """The next picture; of a stream in pieces the next one that is new, as soon as it is due.
+
+        Raises:
+            FramechainError: reading failed, or no piece came in time.
+        """
+        pace = self._pace
+        if pace is None:
+            return self.grab()
+        while True:
+            start = time.monotonic()
+            moment = self.grab()
+            now = time.monotonic()
+            if self._abandoned.is_set():
+                return None
+            if moment is None:
+                raise self._described("gives no new pieces; check the camera and the network")
+            assert self._picture is not None
+            if not self._recall.knows(self._picture.frame, now - start):
+                break
+        if self._abandoned.wait(pace.wait(moment.timestamp, now)):
+            return None
+        self._memory.keep(self._picture.frame)
+        return replace(moment, captured_at=self._captured_at(moment.timestamp))
+
     @property
     def complete(self) -> bool:
         """Whether it has a length, as a recording on an RTSP server has, or `max_frames` were given."""
         return self._finite or (self.max_frames is not None and self._given >= self.max_frames)
+
+    def _count(self, decoder: Decoder) -> None:
+        if self._recall.is_over:  # what was watched already was counted then
+            super()._count(decoder)
 
     def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
         import av

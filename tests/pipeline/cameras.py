@@ -142,7 +142,7 @@ class _Answer(BaseHTTPRequestHandler):
                 self.server.garbage -= 1
                 self.wfile.write(np.random.default_rng(number).bytes(4000))
                 continue
-            picture = cv2.imencode(".jpg", _grey(number, self.server.size))[1].tobytes()
+            picture = cv2.imencode(".jpg", grey(number, self.server.size))[1].tobytes()
             head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
             self.wfile.write(head.encode() + picture + b"\r\n")
 
@@ -159,7 +159,7 @@ class _Answer(BaseHTTPRequestHandler):
                 stream.width, stream.height, stream.pix_fmt = *self.server.size, "yuv420p"
                 stream.codec_context.time_base = Fraction(1, 1000)
                 for count, number in enumerate(numbers):
-                    picture = av.VideoFrame.from_ndarray(_grey(number, self.server.size), format="bgr24")
+                    picture = av.VideoFrame.from_ndarray(grey(number, self.server.size), format="bgr24")
                     picture.pts, picture.time_base = round(1000 * (start + count / self.server.rate)), Fraction(1, 1000)
                     for packet in stream.encode(picture):
                         container.mux(packet)
@@ -179,7 +179,7 @@ class _Output:
         self.write = file.write  # type: ignore[attr-defined]
 
 
-def _grey(number: int, size: tuple[int, int]) -> np.ndarray:
+def grey(number: int, size: tuple[int, int]) -> np.ndarray:
     return np.full((size[1], size[0], 3), 20 + number % 200, np.uint8)
 
 
