@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +30,9 @@ _GIVE_UP = 1000
 
 _AWAITED = 256
 """Packets inside the decoder, far more than any reorders (16, and one a thread)."""
+
+_REFUSED = (8, 0.5)
+"""Packets in a row, and seconds, that a decoder refuses from a keyframe on, after which the codec is another one now."""
 
 _RESTART = 1
 """Seconds. A clock that falls back by more was started anew; by less, one timestamp is wrong."""
@@ -84,6 +88,8 @@ class Decoder:
         reopen: opens it once more, for software; None for what can be read only once, which is decoded by one thread.
         abandoned: tells whether nobody wants more; garbage without end holds no picture to wait for.
         max_pixels: of a picture; larger ones count as corrupt.
+        constant: whether the codec stays the same. If not, reading fails where the decoder refuses all that comes: who
+            opens the stream again finds out what it is now.
 
     Attributes:
         width, height: pixels of the first picture, upright. fps: nominal rate, None where unknown.
@@ -101,6 +107,7 @@ class Decoder:
         reopen: Callable[[], InputContainer] | None = None,
         abandoned: Callable[[], bool] = lambda: False,
         max_pixels: int = MOST_PIXELS,
+        constant: bool = True,
     ) -> None:
         from av.video.reformatter import VideoReformatter
 
@@ -108,6 +115,7 @@ class Decoder:
         self._reopen = reopen
         self._abandoned = abandoned
         self._max_pixels = max_pixels
+        self._constant = constant
         self._stream = video_stream(container)
         if why := refusal(self._stream.codec_context.width, self._stream.codec_context.height, max_pixels):
             raise NoVideo(why)
@@ -171,6 +179,8 @@ class Decoder:
         self._container.close()
 
     def _all_pictures(self) -> Generator[Picture]:
+        from av import FFmpegError
+
         given = 0
         last: int | None = None
         try:
@@ -182,6 +192,9 @@ class Decoder:
             for frame in self._once_more(given, last):
                 if self._ledger.receive(frame):
                     yield self._picture(frame)
+        except FFmpegError:
+            self._ledger.finish()
+            raise
         self._ledger.finish()
         self.missing = self._shortfall()
 
@@ -225,19 +238,31 @@ class Decoder:
         decoder.thread_count = 1
         # Of what is intra only, nothing builds on a damaged picture: none is patched up (JPEG would not even mark it).
         decoder.options = {**(_DAMAGE_IS_AN_ERROR if decoder.codec.intra_only else {}), **limits(self._max_pixels)}
+        refused, since = 0, 0.0  # packets, the first of them a keyframe
         for packet in _packets(self._container, self._stream, self._ledger):
             if self._abandoned():
                 return
+            if refused or (packet.is_keyframe and not decoder.codec.intra_only):
+                refused, since = refused + 1, since if refused else time.monotonic()
             try:
-                yield from packet.decode()
+                frames = packet.decode()
             except FFmpegError:
-                if self._refuses(packet):
+                if self._refuses(packet) or self._is_another(refused, since):
                     raise
                 self._ledger.fail(packet)
+            else:
+                if frames and refused > 1:  # the keyframe itself may be made into a picture of nothing (HEVC as H.264)
+                    refused = 0
+                yield from frames
 
     def _refuses(self, packet: Packet[VideoStream]) -> bool:
         """Whether an error means that hardware is not made for this video: no picture came, not even of a keyframe."""
         return self._stream.codec_context.is_hwaccel and not self._ledger.index and packet.is_keyframe
+
+    def _is_another(self, refused: int, since: float) -> bool:
+        """Whether so many packets without a picture, from a keyframe on, mean that the codec is another one now."""
+        most, seconds = _REFUSED
+        return not self._constant and refused >= most and time.monotonic() - since >= seconds
 
     def _once_more(self, given: int, last: int | None) -> Iterator[VideoFrame]:
         """The frames after the `given` ones, of which `last` is the last one's pts, decoded by one thread."""

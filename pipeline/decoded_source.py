@@ -52,6 +52,7 @@ class DecodedSource(SteppedSource):
         try:
             picture = self._picture = decoder.next()
         except FFmpegError as error:
+            self._count(decoder)
             # "from None": FFmpeg's message holds the address with its password.
             raise self._failure(error) from None
         if decoder.corrupt or decoder.missing:

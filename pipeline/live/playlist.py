@@ -1,4 +1,4 @@
-"""Playlist: what a live stream in pieces (HLS, DASH) needs to be watched like a camera: its own pace, and no repeats."""
+"""Playlist: what a live stream in pieces (HLS, DASH) needs to be watched like a camera: a pace, and no repeats."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _LATE = 0.25
-"""Seconds. What comes later than this was not there in time, and all that follows is as late; what is less late hurries.
-"""
+"""Seconds. What comes later was not there in time, and what follows will be as late; what is less late hurries."""
 
 _LONGEST_WAIT = 2.0
 """Seconds from one picture to the next; more is a jump of the stream's clock, and waiting for it would be a stall."""

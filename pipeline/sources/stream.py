@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
@@ -80,8 +79,7 @@ class NetworkStream(DecodedSource, LiveSource):
             raise UsageError(f"'{redacted(self.uri)}' is no address ({error}); check host and port") from None
         self._start = time.monotonic()
         try:
-            make = partial(Decoder, abandoned=self._given_up, max_pixels=self.max_pixels)
-            self._decoder = decoder = decode_stream(self.decoder, self._connect, make)
+            self._decoder = decoder = decode_stream(self.decoder, self._connect, self._decoding)
         except (FFmpegError, NoVideo) as error:
             nothing = isinstance(error, NoVideo)
             raise self._described(f"{error}; check the address") if nothing else self._failure(error) from None
@@ -139,6 +137,10 @@ class NetworkStream(DecodedSource, LiveSource):
         """Whether it has a length, as a recording on an RTSP server has, or `max_frames` were given."""
         return self._finite or (self.max_frames is not None and self._given >= self.max_frames)
 
+    def _decoding(self, container: InputContainer) -> Decoder:
+        finite = container.duration is not None
+        return Decoder(container, abandoned=self._given_up, max_pixels=self.max_pixels, constant=finite)
+
     def _count(self, decoder: Decoder) -> None:
         if self._recall.is_over:  # what was watched already was counted then
             super()._count(decoder)
@@ -146,7 +148,8 @@ class NetworkStream(DecodedSource, LiveSource):
     def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
         import av
 
-        options = {"protocol_whitelist": _ALLOWED, **limits(self.max_pixels)}
+        # FFmpeg's 20 pictures to tell the rate would take 0.9 s at 25 a second, and 20 s at one; three are enough.
+        options = {"protocol_whitelist": _ALLOWED, "fpsprobesize": "3", **limits(self.max_pixels)}
         if scheme(self.uri) in ("rtsp", "rtsps", "rtp", "udp", "srt"):
             # Else FFmpeg waits for some 30 pictures to tell the rate: 1.3 s instead of 0.4 s to the first one.
             options["fpsprobesize"] = "0"
@@ -198,8 +201,10 @@ class NetworkStream(DecodedSource, LiveSource):
                     f"cannot be read: PyAV was built without {scheme(self.uri)}; pipe it in instead: "
                     f"ffmpeg -i ADDRESS -c copy -f mpegts - | framechain run -"
                 )
-            case reason.InvalidDataError():
+            case reason.InvalidDataError() if opening:
                 return self._described("is not video; check the path")
+            case reason.InvalidDataError():
+                return self._described("sends what its decoder refuses; its codec may be another one now")
             case _ if opening:
                 return self._described(f"cannot be reached ({error.strerror}); check host and network")
         return self._described(f"broke off ({error.strerror}); check the camera and the network")

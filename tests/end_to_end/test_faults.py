@@ -7,103 +7,13 @@ import logging
 import socket
 import subprocess
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 from cameras import HttpCamera, LossyRelay, RtspCamera, need_rtsp
-from chains import Call
 from command import FRAMECHAIN, complaint, framechain
-
-from pipeline.detections import Detections
-from pipeline.engine import Pipeline
-from pipeline.frame import Frame
-from pipeline.metrics import Snapshot, SourceSnapshot
-from pipeline.source import create_source
-from pipeline.stages.gate import Gate
-from pipeline.stages.recall import Recall
-from pipeline.stages.track import Track
-
-RECOVERY = 2.0
-"""Seconds from a camera's return to its first frame through the chain."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A frame that went through the chain, and when (monotonic clock)."""
-
-    at: float
-    index: int
-    timestamp: float
-    discontinuity: bool
-    grey: float
-    size: tuple[int, int]
-    captured_at: float
-
-
-class Looker(Call):
-    """Stands in for a detector: there is always someone in the middle of the picture."""
-
-    name = "looker"
-    provides = frozenset({"detections"})
-
-
-class Site:
-    """Cameras in one pipeline, and what came of them."""
-
-    def __init__(self) -> None:
-        self.cameras: dict[str, tuple[str, dict[str, object]]] = {}
-        self.seen: defaultdict[str, list[Seen]] = defaultdict(list)
-
-    def add(self, name: str, uri: str, **options: object) -> None:
-        self.cameras[name] = uri, options
-
-    def start(self) -> None:
-        sources = [create_source(uri, id=name, **options) for name, (uri, options) in self.cameras.items()]
-        chain = [Gate(motion=True), Looker(function=self._note), Recall(), Track()]
-        self.pipeline = Pipeline(sources, chain, keep_going=True)
-        self.pipeline.start()
-
-    def _note(self, frame: Frame) -> None:
-        size, grey = (frame.image.shape[1], frame.image.shape[0]), float(frame.image.mean())
-        seen = Seen(time.monotonic(), frame.index, frame.timestamp, frame.discontinuity, grey, size, frame.captured_at)
-        self.seen[frame.source].append(seen)
-        width, height = size
-        box = np.array([[0.3 * width, 0.3 * height, 0.7 * width, 0.7 * height]], np.float32)
-        frame.detections = Detections(box, np.array([0.9], np.float32), np.zeros(1, np.int64))
-
-    def source(self, name: str) -> SourceSnapshot:
-        snapshot = self.pipeline.metrics.snapshot()
-        assert balanced(snapshot)
-        return next(source for source in snapshot.sources if source.id == name)
-
-    def returned(self, name: str, since: float) -> float:
-        """Seconds from `since` to the camera's next frame."""
-        until(lambda: bool(self.seen[name]) and self.seen[name][-1].at > since, f"{name} comes back")
-        return next(seen.at for seen in self.seen[name] if seen.at > since) - since
-
-
-def balanced(snapshot: Snapshot) -> bool:
-    return all(one.captured == one.finished + one.in_flight + sum(one.dropped.values()) for one in snapshot.sources)
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: never"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.pipeline.abort()
-    made.pipeline.join(20)
+from site_of_cameras import RECOVERY, Site, balanced, until
 
 
 def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> None:

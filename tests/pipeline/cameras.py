@@ -25,6 +25,11 @@ from typing_extensions import Self
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 _HOUR = 3600
+_AT_ONCE = {
+    "libx264": {"tune": "zerolatency", "preset": "ultrafast"},
+    "libx265": {"tune": "zerolatency", "preset": "ultrafast", "x265-params": "log-level=none"},
+}
+"""Encoders' options, so that none keeps pictures back."""
 
 
 def need_rtsp() -> None:
@@ -37,16 +42,21 @@ def need_rtsp() -> None:
 
 
 class RtspCamera:
-    """An RTSP server in a process of its own; user admin, password s3cret."""
+    """An RTSP server in a process of its own; user admin, password s3cret.
+
+    Attributes:
+        codec: h264, h265 or jpeg; as it is switched on.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.port = port
+        self.codec = "h264"
         self.start()
 
     def start(self) -> None:
         """Switch it on; returns once it answers. It keeps its port."""
         script = Path(__file__).with_name("rtsp_server.py")
-        command = [SYSTEM_PYTHON, str(script), "admin", "s3cret", str(self.port)]
+        command = [SYSTEM_PYTHON, str(script), "admin", "s3cret", str(self.port), self.codec]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
@@ -76,7 +86,8 @@ class HttpCamera(ThreadingHTTPServer):
     """/mjpeg and /ts (H.264): picture n of a connection is grey of level 20 + n % 200; user and password as given.
 
     Attributes:
-        rate: pictures a second. size: of the pictures; it may be changed at any time.
+        rate: pictures a second. size: of the pictures. codec: of /ts. They may be changed at any time.
+        every: of /mjpeg, pictures after which the size changes to and fro; 0: never.
         garbage: pictures to send as noise. back_an_hour: of /ts, the clock jumps. frozen: nothing is sent.
         asked: connections. sent: pictures.
     """
@@ -87,8 +98,8 @@ class HttpCamera(ThreadingHTTPServer):
     def __init__(self, rate: float = 25, port: int = 0, password: str = "") -> None:
         super().__init__(("127.0.0.1", port), _Answer)
         self.rate, self.password = rate, password
-        self.size = (64, 48)
-        self.garbage = 0
+        self.size, self.codec = (64, 48), "libx264"
+        self.garbage = self.every = 0
         self.back_an_hour = self.frozen = self.ended = False
         self.asked = self.sent = 0
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -142,7 +153,10 @@ class _Answer(BaseHTTPRequestHandler):
                 self.server.garbage -= 1
                 self.wfile.write(np.random.default_rng(number).bytes(4000))
                 continue
-            picture = cv2.imencode(".jpg", grey(number, self.server.size))[1].tobytes()
+            width, height = self.server.size
+            if self.server.every and number // self.server.every % 2:
+                width, height = 2 * width, 2 * height
+            picture = cv2.imencode(".jpg", grey(number, (width, height)))[1].tobytes()
             head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
             self.wfile.write(head.encode() + picture + b"\r\n")
 
@@ -150,22 +164,22 @@ class _Answer(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "video/mp2t")
         self.end_headers()
-        numbers, start = self.server.numbers(), 2 * _HOUR
+        numbers, clock = self.server.numbers(), 2.0 * _HOUR
         while not self.server.ended:
+            codec, size = self.server.codec, self.server.size
             with av.open(_Output(self.wfile), "w", format="mpegts") as container:
-                stream = container.add_stream(
-                    "libx264", rate=25, options={"tune": "zerolatency", "preset": "ultrafast"}
-                )
-                stream.width, stream.height, stream.pix_fmt = *self.server.size, "yuv420p"
+                stream = container.add_stream(codec, rate=25, options=_AT_ONCE.get(codec, {}))
+                stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
                 stream.codec_context.time_base = Fraction(1, 1000)
-                for count, number in enumerate(numbers):
-                    picture = av.VideoFrame.from_ndarray(grey(number, self.server.size), format="bgr24")
-                    picture.pts, picture.time_base = round(1000 * (start + count / self.server.rate)), Fraction(1, 1000)
+                for number in numbers:
+                    clock += 1 / self.server.rate
+                    picture = av.VideoFrame.from_ndarray(grey(number, size), format="bgr24")
+                    picture.pts, picture.time_base = round(1000 * clock), Fraction(1, 1000)
                     for packet in stream.encode(picture):
                         container.mux(packet)
-                    if self.server.back_an_hour:
+                    if self.server.back_an_hour or (codec, size) != (self.server.codec, self.server.size):
+                        clock -= _HOUR * self.server.back_an_hour
                         self.server.back_an_hour = False
-                        start -= _HOUR
                         break
 
     def log_message(self, *args: object) -> None:
