@@ -32,7 +32,7 @@ _AWAITED = 256
 """Packets inside the decoder, far more than any reorders (16, and one a thread)."""
 
 _REFUSED = (8, 0.5)
-"""Packets in a row, and seconds, that a decoder refuses from a keyframe on, after which the codec is another one now."""
+"""Packets in a row, and seconds, that a decoder refuses from a keyframe on, until the codec counts as another one."""
 
 _RESTART = 1
 """Seconds. A clock that falls back by more was started anew; by less, one timestamp is wrong."""

@@ -12,8 +12,8 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 CAMERA = (
-    "( videotestsrc is-live=true pattern=ball num-buffers={} ! video/x-raw,format=I420,width=320,height=240,framerate=25/1 "
-    "! {} name=pay0 pt=96 )"
+    "( videotestsrc is-live=true pattern=ball num-buffers={} "
+    "! video/x-raw,format=I420,width=320,height=240,framerate=25/1 ! {} name=pay0 pt=96 )"
 )
 CODECS = {
     "h264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay",
