@@ -21,10 +21,10 @@ def in_order(seen: list[Seen]) -> bool:
     return all(step < 150 or step >= 199 for step in steps)  # rounding in the codec: one less
 
 
-def on_one_line_of_time(seen: list[Seen]) -> bool:
+def on_one_line_of_time(seen: list[Seen], within: float = 1) -> bool:
     indices, times = [one.index for one in seen], [one.timestamp for one in seen]
     delays = [one.captured_at - one.timestamp for one in seen]
-    return indices == sorted(set(indices)) and times == sorted(times) and max(delays) - min(delays) < 1
+    return indices == sorted(set(indices)) and times == sorted(times) and max(delays) - min(delays) < within
 
 
 def test_live_playlists(site: Site, caplog: pytest.LogCaptureFixture) -> None:
@@ -67,7 +67,8 @@ def test_live_playlists(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     assert balanced(snapshot)
     for source in snapshot.sources:
         seen = site.seen[source.id]
-        assert on_one_line_of_time(seen), source.id
+        stood = 15 if source.id == "stale" else 1  # seconds; what its own clock lost is put right within half a minute
+        assert on_one_line_of_time(seen, stood), source.id
         if source.id not in ("killed", "hostile"):  # whose cameras went on for more pictures than there are levels
             assert in_order(seen), source.id
         assert set(source.dropped) <= {"starting", "queue full", "stale", "corrupt", "abandoned"}
