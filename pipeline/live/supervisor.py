@@ -39,8 +39,9 @@ A camera that comes back is not found by an attempt from before: TCP repeats its
 and a server that was started anew knows nothing of what its predecessor was asked.
 """
 
-_MOST_READERS = 8
-"""Threads of a source, those left behind included: enough for a rival every 1.5 s within the 10 s of an attempt."""
+_MOST_READERS = 16
+"""Threads of a source, those left behind included: enough for a rival every 1.5 s in the 20 s for which the resolver of
+names asks two servers that do not answer, twice each."""
 
 _SETTLED = 5.0
 """Seconds of frames after which a connection counts as good, and pauses are short again."""

@@ -71,7 +71,7 @@ def test_live_playlists(site: Site, caplog: pytest.LogCaptureFixture) -> None:
         assert on_one_line_of_time(seen, stood), source.id
         if source.id not in ("killed", "hostile"):  # whose cameras went on for more pictures than there are levels
             assert in_order(seen), source.id
-        assert set(source.dropped) <= {"starting", "queue full", "stale", "corrupt", "abandoned"}
+        assert set(source.dropped) <= {"starting", "queue full", "stale", "corrupt", "abandoned", "aborted"}
         assert source.connections == 1 if source.id in ("steady", "missing", "broken") else source.connections > 1
         marked = [one for one in seen if one.discontinuity]
         assert bool(marked) == (source.id not in ("steady", "missing")), source.id

@@ -6,147 +6,15 @@ A camera (motion JPEG over HTTP) runs through `framechain run` as a user starts 
 from __future__ import annotations
 
 import json
-import shutil
-import signal
 import sqlite3
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
 import pytest
-from command import FRAMECHAIN, complaint, framechain
+from command import complaint, framechain
 from peers import Broker, Server, Subscriber, fill, small_disk, until
-
-RATE = 25.0
-
-# Longest from when a peer or the disk is back to when what was held up gets through.
-RECOVERY = 2.0
-
-
-@pytest.fixture
-def camera() -> Iterator[str]:
-    """The address of a camera that gives pictures as long as somebody looks."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            blocks = np.random.default_rng(0).integers(0, 255, (15, 20, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-            number, start = 0, time.monotonic()
-            try:
-                while True:
-                    jpeg = cv2.imencode(".jpg", np.roll(blocks, number * 3, 1))[1].tobytes()
-                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    self.wfile.write(head.encode() + jpeg + b"\r\n")
-                    number += 1
-                    time.sleep(max(0.0, start + number / RATE - time.monotonic()))
-            except OSError:
-                pass
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/cam.mjpg"
-    server.shutdown()
-    server.server_close()
-
-
-class Run:
-    """`framechain run` over the camera into the given sinks."""
-
-    def __init__(self, folder: Path, camera: str, sinks: dict[str, Any], *options: str) -> None:
-        source = {"uri": camera, "id": "cam"}
-        config = {"sources": [source], "sinks": [{name: options} for name, options in sinks.items()]}
-        (folder / "chain.json").write_text(json.dumps(config))  # JSON is YAML
-        self._log = folder / "log"
-        with self._log.open("w") as log:
-            command = [*FRAMECHAIN, "run", "--config", "chain.json", *options]
-            self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def until(self, condition: Callable[[], Any]) -> None:
-        """Wait for a condition as long as the run goes on."""
-
-        def met() -> Any:
-            assert self.process.poll() is None, self.log()
-            return condition()
-
-        until(met, 60)
-
-    def stop(self) -> str:
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == 128 + signal.SIGTERM, self.log()
-        text = self.log()
-        assert "Traceback" not in text
-        return text
-
-
-@contextmanager
-def running(folder: Path, camera: str, sinks: dict[str, Any], *options: str) -> Iterator[Run]:
-    run = Run(folder, camera, sinks, *options)
-    try:
-        yield run
-    finally:
-        run.process.kill()
-        run.process.wait()
-
-
-def rows(*paths: Path) -> list[int]:
-    """Indices of the frames in files of JSON lines, which must be whole."""
-    text = "".join(path.read_text() for path in paths)
-    assert not text or text.endswith("\n")
-    return [json.loads(line)["frame"] for line in text.splitlines()]
-
-
-def lines_of(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def probed(path: Path) -> int:
-    """Frames that FFmpeg decodes from a video, which begins with a key frame; it may complain of nothing."""
-    if shutil.which("ffprobe") is None:
-        pytest.skip("no ffprobe; apt-get install ffmpeg")
-    wanted = "stream=nb_read_frames:packet=flags"
-    command = [
-        "ffprobe",
-        "-v",
-        "error",
-        "-count_frames",
-        "-select_streams",
-        "v",
-        "-show_entries",
-        wanted,
-        "-of",
-        "json",
-    ]
-    done = subprocess.run([*command, str(path)], capture_output=True, check=True)
-    assert done.stderr == b"", path
-    found = json.loads(done.stdout)
-    assert found["packets"][0]["flags"].startswith("K")
-    return int(found["streams"][0]["nb_read_frames"])
-
-
-def in_database(path: Path) -> list[int]:
-    base = sqlite3.connect(path)
-    try:
-        assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return [index for (index,) in base.execute("SELECT frame FROM frames ORDER BY id")]
-    finally:
-        base.close()
+from recording import RATE, RECOVERY, in_database, lines_of, probed, rows, running
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
