@@ -23,7 +23,7 @@ def site() -> Iterator[Site]:
     made.pipeline.join(20)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def camera() -> Iterator[str]:
     """The address of a camera that gives pictures as long as somebody looks."""
 
