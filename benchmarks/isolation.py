@@ -176,7 +176,7 @@ def _pictures() -> list[bytes]:
     script = Path(__file__).parents[1] / "samples/render_street.py"
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "street.mp4"
-        command = [sys.executable, str(script), str(video), "--size", "320x180"]
+        command = [sys.executable, str(script), str(video), "--size", "320x180", "--seconds", "3"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         capture, pictures = cv2.VideoCapture(str(video)), []
         while len(pictures) < _PICTURES and (read := capture.read())[0]:
