@@ -150,6 +150,10 @@ class NetworkStream(DecodedSource, LiveSource):
 
         # FFmpeg's 20 pictures to tell the rate would take 0.9 s at 25 a second, and 20 s at one; three are enough.
         options = {"protocol_whitelist": _ALLOWED, "fpsprobesize": "3", **limits(self.max_pixels)}
+        if scheme(self.uri) in ("http", "https"):
+            # What pieces are called says nothing, and a playlist that FFmpeg refuses in mid-stream because of a name
+            # may make it read where nothing is (FFmpeg 8.0, current_segment in hls.c). _ALLOWED says what is opened.
+            options["extension_picky"] = "0"
         if scheme(self.uri) in ("rtsp", "rtsps", "rtp", "udp", "srt"):
             # Else FFmpeg waits for some 30 pictures to tell the rate: 1.3 s instead of 0.4 s to the first one.
             options["fpsprobesize"] = "0"

@@ -1,4 +1,4 @@
-"""The pace of streams that come in pieces, and the memory of what was watched; real live playlists are in end_to_end."""
+"""The pace of streams that come in pieces, and the memory of what was watched; real ones are in end_to_end."""
 
 from __future__ import annotations
 
