@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -64,38 +63,47 @@ class Memory:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._prints: deque[_Print] = deque(maxlen=_REMEMBERED)
+        self._prints: dict[_Print, None] = {}  # the oldest first
 
     def __len__(self) -> int:
         with self._lock:
             return len(self._prints)
 
+    def __contains__(self, frame: VideoFrame) -> bool:
+        mark = _print(frame)
+        with self._lock:
+            return mark in self._prints
+
     def keep(self, frame: VideoFrame) -> None:
         """This one is watched now."""
         mark = _print(frame)
         with self._lock:
-            self._prints.append(mark)
+            self._prints[mark] = None
+            if len(self._prints) > _REMEMBERED:
+                del self._prints[next(iter(self._prints))]
 
     def recall(self) -> Recall:
-        """What a connection that begins now must not give again."""
-        with self._lock:
-            return Recall(frozenset(self._prints))
+        """For a connection that begins now."""
+        return Recall(self)
 
 
 class Recall:
     """Tells a connection which of its first pictures were watched already, until it gives one that was not.
 
+    Another connection may go on watching meanwhile.
+
     Args:
-        prints: of those that were.
+        memory: of what was watched.
     """
 
-    def __init__(self, prints: frozenset[_Print]) -> None:
-        self._prints = prints
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._over = not len(memory)
 
     @property
     def is_over(self) -> bool:
         """Whether all that comes now is new."""
-        return not self._prints
+        return self._over
 
     def knows(self, frame: VideoFrame, waited: float) -> bool:
         """Whether this one was watched; `waited`: seconds that it took to come.
@@ -105,9 +113,8 @@ class Recall:
         """
         if self.is_over:
             return False
-        known = _print(frame) in self._prints
-        if not known or waited >= _NEWS:
-            self._prints = frozenset()
+        known = frame in self._memory
+        self._over = not known or waited >= _NEWS
         return known
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -51,8 +52,9 @@ class NetworkStream(DecodedSource, LiveSource):
     _start: float = PrivateAttr(0.0)
     _finite: bool = PrivateAttr(False)
     _memory: Memory = PrivateAttr(default_factory=Memory)  # of all connections
+    _probed_long: threading.Event = PrivateAttr(default_factory=threading.Event)  # likewise
     _pace: Pace | None = PrivateAttr(None)
-    _recall: Recall = PrivateAttr(default_factory=lambda: Recall(frozenset()))
+    _recall: Recall = PrivateAttr(default_factory=lambda: Recall(Memory()))
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Pydantic's, which makes repr, str and validation messages, without the password."""
@@ -87,6 +89,8 @@ class NetworkStream(DecodedSource, LiveSource):
         self._finite = container.duration is not None
         finite = self._finite and scheme(self.uri) in ("http", "https")
         self._timed = finite or container.format.name not in _UNTIMED
+        if container.format.name == "mpegts":
+            self._probed_long.set()
         self._pace, self._recall = None, self._memory.recall()
         if container.format.name.split(",")[0] in _IN_PIECES:
             if finite and len(self._memory):
@@ -104,7 +108,7 @@ class NetworkStream(DecodedSource, LiveSource):
     def anew(self) -> Self:
         """Another one with the same options, which knows what was given."""
         other = super().anew()
-        other._memory = self._memory
+        other._memory, other._probed_long = self._memory, self._probed_long
         return other
 
     def advance(self) -> Moment | None:
@@ -148,8 +152,11 @@ class NetworkStream(DecodedSource, LiveSource):
     def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
         import av
 
-        # FFmpeg's 20 pictures to tell the rate would take 0.9 s at 25 a second, and 20 s at one; three are enough.
-        options = {"protocol_whitelist": _ALLOWED, "fpsprobesize": "3", **limits(self.max_pixels)}
+        options = {"protocol_whitelist": _ALLOWED, **limits(self.max_pixels)}
+        if self._probed_long.is_set():
+            # Of MPEG-TS FFmpeg reads 20 pictures to tell the rate, 0.9 s at 25 a second; to connect again three are
+            # enough. Not at first, as of other formats (MJPEG) it would read none.
+            options["fpsprobesize"] = "3"
         if scheme(self.uri) in ("http", "https"):
             # What pieces are called says nothing, and a playlist that FFmpeg refuses in mid-stream because of a name
             # may make it read where nothing is (FFmpeg 8.0, current_segment in hls.c). _ALLOWED says what is opened.

@@ -106,7 +106,7 @@ def test_codecs_sizes_and_rates_that_change(site: Site) -> None:
         streams = {name: stack.enter_context(HttpCamera()) for name in ("hevc", "mpeg4")}
         sizes, slower, faster = (stack.enter_context(HttpCamera(rate=rate)) for rate in (25, 25, 5))
         rtsp = {codec: stack.enter_context(RtspCamera()) for codec in ("h265", "jpeg")}
-        wait = {"open_timeout": 5, "read_timeout": 2}
+        wait = {"open_timeout": 10, "read_timeout": 2}
         for name, camera in {**streams, "slower": slower, "faster": faster}.items():
             site.add(name, f"http://127.0.0.1:{camera.port}/ts", **wait)
         site.add("sizes", f"http://127.0.0.1:{sizes.port}/mjpeg", **wait)
