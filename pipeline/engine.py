@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.address import redacted
-from pipeline.channel import Aborted, Channel
+from pipeline.channel import Aborted
 from pipeline.checkpoint.checkpoints import Checkpoints, Mark
 from pipeline.checkpoint.progress import Onward
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.output import PLACEHOLDER
 from pipeline.frame import Frame
-from pipeline.intake import Entry, Gathering, Intake, Item
+from pipeline.intake import Intake, Item
+from pipeline.line import Freshness, Line
 from pipeline.live.supervisor import Supervisor
 from pipeline.metrics import Metrics, Snapshot, StageMetrics
 from pipeline.roster import Member, Part, Roster
@@ -60,7 +61,7 @@ class Pipeline:
         keep_going: count a frame on which a stage or sink fails, leave it out, and go on; go on without a source that
             cannot be opened, as long as there is another, and take in a camera once it is there.
         queue: frames that may wait before each part; before one that takes batches, two batches may.
-        staleness: seconds that a frame of a live source may wait before it is dropped.
+        staleness: seconds that a frame of a live source may wait, in all queues together, before it is dropped.
         trace: collects every frame's way through every part.
         checkpoint: a folder in which what the run remembers is saved every `checkpoint_every` seconds and at its end.
         resume: go on from what is saved there; where nothing is, begin anew. fresh: begin anew whatever is there.
@@ -108,6 +109,7 @@ class Pipeline:
         self._sources = [create_source(source) if isinstance(source, str) else source for source in sources]
         self._stages, self._sinks = list(stages), list(sinks)
         self._queue = queue
+        self._staleness = staleness
         self._patience = staleness / 2  # a window that long would make frames stale
         self._control = Control(self.metrics, keep_going, trace, on_failure)
         self._watchdog = None if watchdog is None else Watchdog(self.metrics, watchdog)
@@ -126,8 +128,8 @@ class Pipeline:
             self._checkpoints,
             self._control.stopping.is_set,
         )
-        self._channels: list[Channel[Entry]] = []
-        self._results: Channel[Entry] | None = None
+        self._channels: list[Line] = []
+        self._results: Line | None = None
         self._supervisors: dict[str, Supervisor] = {}  # what it begins with
         self._expected: list[SourceInfo] = []
         self._service = service
@@ -330,7 +332,7 @@ class Pipeline:
 
     def __iter__(self) -> Iterator[Frame]:
         """Run, giving each frame as it leaves the chain. Leaving the loop early ends the run."""
-        self._results = Channel(self._queue)
+        self._results = self._channel(Line(self._queue))
         self.start()
         try:
             while entries := self._results.take(1)[1]:
@@ -424,13 +426,13 @@ class Pipeline:
         if not self._service:
             self._intake.close()
 
-        outlets = [self._channel() for _ in self._sinks]
-        end = Fan(outlets, self._results, self._control)
+        outlets = [self._channel(Line(self._queue)) for _ in self._sinks]
+        end = Fan(outlets, self._results, self._control, self._freshness())
         chain = self._stages or [_Pass()]
         dispatches = [stage.dispatch() for stage in chain]
         # the first stage that takes batches gathers them from all cameras; to those after it they come in one piece
         gathers = next((n for n, dispatch in enumerate(dispatches) if dispatch.batch > 1), 0)
-        channels = [self._channel(2 * dispatch.batch, n == gathers) for n, dispatch in enumerate(dispatches[1:], 1)]
+        channels = [self._between(dispatch.batch, n == gathers) for n, dispatch in enumerate(dispatches[1:], 1)]
         inboxes: list[Inbox] = [self._intake, *channels]
         outboxes: list[Outbox] = [*channels, end]
         workers = []
@@ -496,10 +498,16 @@ class Pipeline:
                 self.infos = [info for info in self.infos if info.id != member.name]
         member.out.set()
 
-    def _channel(self, capacity: int = 0, gathers: bool = False) -> Channel[Entry]:
-        capacity = max(self._queue, capacity)
-        self._channels.append(Gathering(capacity, Window(self._patience)) if gathers else Channel(capacity))
-        return self._channels[-1]
+    def _between(self, batch: int, gathers: bool) -> Line:
+        window = Window(self._patience) if gathers else None
+        return self._channel(Line(max(self._queue, 2 * batch), self._freshness(), window))
+
+    def _channel(self, line: Line) -> Line:
+        self._channels.append(line)
+        return line
+
+    def _freshness(self) -> Freshness:
+        return Freshness(self._staleness, self._control.lost)
 
     def _finish(self, workers: list[threading.Thread]) -> None:
         if self._service:

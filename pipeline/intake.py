@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.channel import Aborted, Channel
+from pipeline import reasons
+from pipeline.channel import Aborted
 from pipeline.checkpoint.checkpoints import Checkpoints, Mark
 from pipeline.frame import Frame
 from pipeline.source import SourceInfo
@@ -20,14 +21,17 @@ class Item:
     """A frame inside the engine, with the times the metrics need.
 
     Attributes:
-        entered: perf_counter when it was read. queued: when it was put into its present queue.
+        entered: perf_counter when it was read. queued: since when it waits: when the part before was done with it.
         undelivered: sinks that have not written it yet.
+        live: whether it may be dropped when it is late. waited: seconds, in all queues that it was taken from.
     """
 
     frame: Frame
     entered: float
     queued: float
     undelivered: int = 0
+    live: bool = False
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class _Lane:
     gap: bool = False  # a frame that came first after a gap was dropped: the next one is that now
     full: bool = False  # its reader waits for room
     joined: float = 0.0  # where the line was when it joined: media time, seconds
+    turn: int = 0  # when it last had one
 
 
 class Intake:
@@ -69,7 +74,8 @@ class Intake:
 
     While every open source is a file, frames are taken by media time (ties: in the order of the sources), so
     the line, and with it every output, is the same on each run. As soon as one is live, they are taken in
-    order of arrival: nobody waits for a camera.
+    turns: nobody waits for a camera, and a chain that is too slow for all of them is shared by them. (By time of
+    arrival, one of eight equal cameras had 19 of 20 turns.)
 
     A file's reader waits for room. A live source's does not: its oldest waiting frame gives way to the
     newest, and one that waited longer than `staleness` is not started on at all. Who takes batches gets live frames
@@ -106,13 +112,14 @@ class Intake:
         self._aborted = False
         self._taken = 0
         self._order = 0
+        self._turns = 0
         self._line = 0.0  # media time of the last frame of a file that was handed on
         self._over = False
 
     def begin(self, source: SourceInfo) -> None:
         """A source will give frames. A file that joins others in their midst is lined up with what they give then."""
         with self._changed:
-            self._lanes[source.id] = _Lane(source, self._place(source), joined=self._line)
+            self._lanes[source.id] = _Lane(source, self._place(source), joined=self._line, turn=self._turns)
             self._window.begin(source)
             self._notices.append(Begin(source))
             self._changed.notify_all()
@@ -147,7 +154,7 @@ class Intake:
             if lane.info.live:
                 while len(lane.frames) >= self._capacity:
                     lane.gap |= lane.frames.popleft().frame.discontinuity
-                    self._lose(lane.info.id, "queue full")
+                    self._lose(lane.info.id, reasons.QUEUE_FULL)
             else:
                 while len(lane.frames) >= self._capacity and not self._aborted:
                     lane.full = True
@@ -155,6 +162,7 @@ class Intake:
                 lane.full = False
             if self._aborted:
                 raise Aborted
+            item.live = lane.info.live
             lane.frames.append(item)
             self._window.arrived(lane.info.id, item.entered)
             self._changed.notify_all()
@@ -228,10 +236,13 @@ class Intake:
             if lane is None:
                 break
             item = lane.frames.popleft()
-            if lane.info.live and time.perf_counter() - item.queued > self._staleness:
+            item.waited = time.perf_counter() - item.queued
+            if item.live and item.waited > self._staleness:
                 lane.gap |= item.frame.discontinuity
-                self._lose(lane.info.id, "stale")
+                self._lose(lane.info.id, reasons.STALE)
                 continue
+            self._turns += 1
+            lane.turn = self._turns
             if not lane.info.live:
                 self._line = max(self._line, lane.joined + item.frame.timestamp)
             item.frame.discontinuity |= lane.gap
@@ -271,32 +282,7 @@ class Intake:
         if not waiting:
             return None
         if any(lane.info.live for lane in self._lanes.values()):
-            return min(waiting, key=lambda lane: lane.frames[0].entered)
+            return min(waiting, key=lambda lane: (lane.turn, lane.frames[0].entered))
         if len(waiting) < sum(1 for lane in self._lanes.values() if lane.frames or not lane.ended):
             return None  # a file that has not been decoded so far might hold an earlier frame
         return min(waiting, key=lambda lane: (lane.joined + lane.frames[0].frame.timestamp, lane.order))
-
-
-class Gathering(Channel[Entry]):
-    """The channel before the first stage that takes batches: live frames leave it as the window says."""
-
-    def __init__(self, capacity: int, window: Window) -> None:
-        super().__init__(capacity)
-        self._window = window
-
-    def put(self, entry: Entry) -> None:
-        """Add an entry, waiting for room."""
-        super().put(entry)
-        with self._lock:
-            if isinstance(entry, Begin):
-                self._window.begin(entry.source)
-            elif isinstance(entry, End):
-                self._window.end(entry.source)
-            elif isinstance(entry, Item):
-                self._window.arrived(entry.frame.source, entry.entered)
-
-    def _pause(self, limit: int) -> float:
-        if not all(isinstance(entry, Item) for entry in self._items):
-            return 0.0
-        frames = ((item.frame.source, item.entered) for item in self._items if isinstance(item, Item))
-        return self._window.pause(frames, limit, time.perf_counter())
