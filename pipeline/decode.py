@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -84,6 +85,7 @@ class Decoder:
         width, height: pixels of the first picture, upright. fps: nominal rate, None where unknown.
         frame_count: pictures announced by the container, None where unknown.
         missing: of those, the ones it ended before; known at the end.
+        waited: seconds that reading packets took: of a stream, waiting for them.
 
     Raises:
         NoVideo: there is nothing to decode.
@@ -108,6 +110,7 @@ class Decoder:
         self.fps = None if rate is None else float(rate)
         self.frame_count: int | None = self._stream.frames or None
         self.missing = 0
+        self.waited = 0.0
         self._last_time = 0.0
         self._clock = _Clock(self._stream.time_base or Fraction(1), rate or Fraction(25))
 
@@ -217,7 +220,7 @@ class Decoder:
         if decoder.codec.intra_only:
             # Nothing builds on a damaged picture, so none has to be patched up (and JPEG would not even mark it).
             decoder.options = _DAMAGE_IS_AN_ERROR
-        for packet in _packets(self._container, self._stream, self._ledger):
+        for packet in self._timed(_packets(self._container, self._stream, self._ledger)):
             if self._abandoned():
                 return
             try:
@@ -226,6 +229,15 @@ class Decoder:
                 if self._refuses(packet):
                     raise
                 self._ledger.fail(packet)
+
+    def _timed(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        while True:
+            asked = time.perf_counter()
+            packet = next(packets, None)
+            self.waited += time.perf_counter() - asked
+            if packet is None:
+                return
+            yield packet
 
     def _refuses(self, packet: Packet[VideoStream]) -> bool:
         """Whether an error means that hardware is not made for this video: no picture came, not even of a keyframe."""

@@ -44,6 +44,9 @@ Phase = Literal["starting", "running", "stopping", "ended"]
 
 _POLL = 0.05  # seconds between looks at a source that leaves
 
+_SOON = 2.0
+"""Seconds that a run with `keep_going` waits for cameras before it begins without those that do not answer."""
+
 
 class Pipeline:
     """A chain of stages over sources, into sinks.
@@ -136,6 +139,7 @@ class Pipeline:
         self._roster = Roster()
         self._reading: StageMetrics | None = None
         self._changing = threading.Lock()  # of who is in the run
+        self._expecting = threading.Lock()
         self._opened: list[Supervisor | Stage | Sink] = []
         self._ended = threading.Event()
         self._started = self._running = False
@@ -319,7 +323,7 @@ class Pipeline:
     def _opening(self, supervisor: Supervisor) -> tuple[SourceInfo, bool]:
         """Wait for a source that is added: what is known of it, and whether it is there."""
         try:
-            info = supervisor.opened(self._control.stopping)
+            info = supervisor.opened(self._control.stopping, _SOON if self._control.keep_going else None)
         except FramechainError as error:
             expected = supervisor.await_return(error) if self._control.keep_going else None
             if expected is None:
@@ -367,7 +371,7 @@ class Pipeline:
             supervisor.start()
         for supervisor in supervisors:
             try:
-                info = supervisor.opened(self._control.stopping)
+                info = supervisor.opened(self._control.stopping, _SOON if self._control.keep_going else None)
                 if info is None:
                     return  # stopped
                 infos = self.infos
@@ -480,8 +484,9 @@ class Pipeline:
 
     def _expect(self, width: int, height: int) -> None:
         if width and height:  # a camera that is not there yet has no size
-            for stage in self._stages:
-                stage.expect(width, height)
+            with self._expecting:
+                for stage in self._stages:
+                    stage.expect(width, height)
 
     def _gone(self, name: str) -> None:
         """All ends of the chain are done with a source."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 from typing_extensions import Self
 
+from pipeline import reasons
 from pipeline.address import redacted
 from pipeline.component import Component
 from pipeline.errors import UsageError
@@ -77,16 +78,18 @@ class Source(Component, ABC):
     max_frames: int | None = Field(None, ge=1, description="stop after giving this many frames")
 
     _dropped: Counter[str] = PrivateAttr(default_factory=Counter)
+    _waited: float = PrivateAttr(0.0)
     _abandoned: threading.Event = PrivateAttr(default_factory=threading.Event)
 
     @property
     def dropped(self) -> Counter[str]:
-        """Frames that were not given, by reason.
-
-        "corrupt": damaged. "missing": announced by the file but not in it, as it was cut short.
-        "every": skipped because of `every`.
-        """
+        """Frames that were not given, by reason (pipeline/reasons.py): corrupt, missing, every, stale."""
         return self._dropped
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds, in all, that `read` did nothing but wait for frames to come; None where it cannot tell."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -197,11 +200,11 @@ class SteppedSource(Source):
                 return None
             self._broken |= moment.discontinuity
             if moment.index % self.every:
-                self._dropped["every"] += 1
+                self._dropped[reasons.EVERY] += 1
                 continue
             image = self.retrieve()
             if image is None:
-                self._dropped["corrupt"] += 1
+                self._dropped[reasons.CORRUPT] += 1
                 continue
             self._given += 1
             broken, self._broken = self._broken, False
@@ -217,14 +220,14 @@ class SteppedSource(Source):
                 raise self._changed(index)
             self._broken |= moment.discontinuity
             if moment.index % self.every:
-                self._dropped["every"] += 1
+                self._dropped[reasons.EVERY] += 1
                 continue
             wanted += 1
             if moment.index == index:
                 self._given = given
                 self._broken = False
                 if wanted > given:  # the image could not be made
-                    self._dropped["corrupt"] += wanted - given
+                    self._dropped[reasons.CORRUPT] += wanted - given
                 return
 
     def advance(self) -> Moment | None:

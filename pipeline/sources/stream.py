@@ -88,6 +88,11 @@ class NetworkStream(DecodedSource, LiveSource):
         )
 
     @property
+    def waited(self) -> float | None:
+        """For the camera and the network."""
+        return None if self._decoder is None else self._decoder.waited
+
+    @property
     def complete(self) -> bool:
         """Whether it has a length, as a recording on an RTSP server has, or `max_frames` were given."""
         return self._finite or (self.max_frames is not None and self._given >= self.max_frames)

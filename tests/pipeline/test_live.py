@@ -228,6 +228,21 @@ def test_with_keep_going_it_joins_when_it_is_there(site: Callable[..., Site]) ->
     assert [(info.id, info.width) for info in pipeline.infos] == [("memory", 8), ("gate", 8)]
 
 
+def test_with_keep_going_a_run_does_not_wait_for_one_that_takes_its_time(
+    site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.engine._SOON", 0.02)
+    where, sink = site(Connection(4, "hang at opening")), Keep()
+    pipeline = Pipeline([camera(where, id="gate", open_timeout=60.0)], [Call()], [sink], keep_going=True)
+    pipeline.start()  # which comes back while it is still being opened
+    assert pipeline.infos == []
+    where.released.set()
+    until(lambda: sink.seen)
+    assert "begin gate" in sink.events
+    pipeline.stop()
+    pipeline.wait(10)
+
+
 def test_one_that_never_came_is_no_output(site: Callable[..., Site]) -> None:
     where, sink = site(*[Connection(then="refuse")] * 1000), Keep()
     pipeline = Pipeline([camera(where, id="gate"), Memory(count=5)], sinks=[sink], keep_going=True)
