@@ -155,7 +155,7 @@ class Pipeline:
         return self.wait()
 
     def start(self) -> None:
-        """Open everything and begin. Sources and outputs are tried before any model is loaded.
+        """Open everything and begin. Options and outputs are tried first, then sources, and models are loaded last.
 
         Raises:
             FramechainError: a part cannot be opened; what was open is closed again.
@@ -364,6 +364,11 @@ class Pipeline:
             supervisor.close(max(0.0, deadline - time.monotonic()))
 
     def _open(self) -> None:
+        for stage in self._stages:
+            stage.check()
+        for sink in self._sinks:
+            self._opened.append(sink)
+            sink.open()
         supervisors = [Supervisor(source) for source in self._sources]
         self._opened += supervisors
         self.began = [None] * len(supervisors)
@@ -391,9 +396,6 @@ class Pipeline:
             self._supervisors[info.id] = supervisor
         if self._checkpoints is not None:
             self._checkpoints.check_sources(self.infos, self._expected)
-        for sink in self._sinks:
-            self._opened.append(sink)
-            sink.open()
         if self._checkpoints is not None:
             self._checkpoints.restore_sinks(self._sinks)
         for stage in self._stages:

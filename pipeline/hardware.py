@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.decode import Decoder, video_stream
 from pipeline.errors import UsageError
+from pipeline.inference.installed import cuda_may_be_here
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -98,6 +99,11 @@ def accelerator(kind: str) -> HWAccel:
         device.create(Codec("h264", "r"))
     except (FFmpegError, NotImplementedError) as error:
         reason = error.strerror if isinstance(error, FFmpegError) else "not for H.264"
+        if kind == "cuda" and not cuda_may_be_here():  # FFmpeg says "Operation not permitted"
+            raise UsageError(
+                "there is no cuda here that decodes video: no NVIDIA GPU with its driver is to be seen (nvidia-smi "
+                "lists them); leave decoder at auto, or install the driver"
+            ) from error
         raise UsageError(
             f"there is no {kind} here that decodes video ({reason}); leave decoder at auto, or check card and driver"
         ) from error

@@ -25,6 +25,7 @@ from pipeline.address import local_path, redacted
 from pipeline.checkpoint.file import NAME, load, refused, save
 from pipeline.checkpoint.progress import Onward, Progress
 from pipeline.errors import FramechainError, UsageError
+from pipeline.files.output import check_writable
 from pipeline.frame import Frame
 from pipeline.metrics import unique
 from pipeline.sink import Sink
@@ -134,6 +135,7 @@ class Checkpoints:
         self._writer: threading.Thread | None = None
         self._saved: dict[str, Any] | None = None
         self._begun_anew = not resume
+        check_writable(self._path)
         if not fresh:
             self._saved = load(self._folder)
             if self._saved is not None and not resume:
