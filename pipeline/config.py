@@ -66,6 +66,7 @@ class Settings(BaseModel):
         description="when a stage fails on a frame: end the run; skip and count the frame; or restart the stage, too, "
         "with what it remembers. A sink is never restarted. If empty: skip with keep_going, else end",
     )
+    max_sources: int = Field(256, ge=1, le=65536, description="sources at once; more are refused")
     watchdog: float | None = Field(
         60.0, gt=0, description="seconds that a stage or sink may take for one call before the run counts as unhealthy"
     )
@@ -237,6 +238,12 @@ class Document:
         self._check_sections()
         plain = {key: value for key, value in self.data.items() if key not in ("sources", "stages", "sinks")}
         settings = self._validated(Settings, plain, ())
+        if (count := len(self._list("sources"))) > settings.max_sources:
+            raise self._error(
+                f"{count:,} sources are more than max_sources, {settings.max_sources:,}; raise it in the configuration "
+                "if they are meant, else name fewer, or run them in groups",
+                ("sources",),
+            )
         chain = Chain(
             [self._source(entry, ("sources", n)) for n, entry in enumerate(self._list("sources"))],
             [self._component(stages, entry, ("stages", n)) for n, entry in enumerate(self._list("stages"))],

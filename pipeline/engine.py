@@ -20,6 +20,7 @@ from pipeline.errors import FramechainError, UsageError
 from pipeline.files.output import PLACEHOLDER
 from pipeline.frame import Frame
 from pipeline.intake import Intake, Item
+from pipeline.limits import check_open_files, start
 from pipeline.line import Freshness, Line
 from pipeline.live.supervisor import Supervisor
 from pipeline.metrics import Metrics, Snapshot, StageMetrics
@@ -72,6 +73,7 @@ class Pipeline:
         on_failure: what to do when a stage or sink fails on a frame: "end" the run; "skip" it and count it; or
             "restart" the stage as well, with what it remembers, at most five times a minute; if not given: "skip" with
             `keep_going`, else "end". Sinks are not restarted.
+        max_sources: at once; more are refused, as they are a mistake more often than not.
         watchdog: seconds that a stage or sink may take for one call; `overdue` tells of those that take longer.
 
     Attributes:
@@ -81,8 +83,8 @@ class Pipeline:
         began: the ids of the sources it was made with, in their order; None for one that was left out.
 
     Raises:
-        UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri; or there is a
-            checkpoint that cannot be gone on from, or that would be overwritten unasked.
+        UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri; there are too many
+            sources; or there is a checkpoint that cannot be gone on from, or that would be overwritten unasked.
         ValueError: there is no source, and it is not a service.
     """
 
@@ -103,10 +105,13 @@ class Pipeline:
         service: bool = False,
         on_failure: Literal["end", "skip", "restart"] | None = None,
         watchdog: float | None = 60.0,
+        max_sources: int = 256,
     ) -> None:
         if not (sources or service):
             raise ValueError("a pipeline needs at least one source")
         check_chain(stages, [(sink.name, sink.requires) for sink in sinks])
+        self._max_sources = max_sources
+        self._check_count(len(sources))
         self.metrics = Metrics()
         self.infos: list[SourceInfo] = []
         self._sources = [create_source(source) if isinstance(source, str) else source for source in sources]
@@ -123,6 +128,7 @@ class Pipeline:
             self._checkpoints.check_chain(self._stages)
         elif resume or fresh:
             raise UsageError("--resume and --fresh are about what --checkpoint DIR saves; give that too")
+        self._unwanted: set[str] = set()  # sources that are removed with what is inside
         self._intake = Intake(
             queue,
             staleness,
@@ -130,6 +136,7 @@ class Pipeline:
             Window(self._patience),
             self._checkpoints,
             self._control.stopping.is_set,
+            self._unwanted,
         )
         self._channels: list[Line] = []
         self._results: Line | None = None
@@ -158,7 +165,7 @@ class Pipeline:
         """Open everything and begin. Options and outputs are tried first, then sources, and models are loaded last.
 
         Raises:
-            FramechainError: a part cannot be opened; what was open is closed again.
+            FramechainError: a part cannot be opened, or the system gives no threads; what was open is closed again.
             RuntimeError: it was started before.
         """
         if self._started:
@@ -176,15 +183,23 @@ class Pipeline:
             return
         readers, workers = self._wire()
         self.metrics.start()
-        if self._checkpoints is not None:
-            self._checkpoints.start()
-        if self._watchdog is not None:
-            self._watchdog.start()
-        self._trimmer.start()
+        try:
+            if self._checkpoints is not None:
+                self._checkpoints.start()
+            if self._watchdog is not None:
+                self._watchdog.start()
+            self._trimmer.start()
+            for thread in (*workers, *readers, threading.Thread(target=self._finish, args=(workers,), name="finish")):
+                thread.daemon = True
+                start(thread)
+        except FramechainError:
+            self.abort()
+            self._close_opened()
+            if self._watchdog is not None:
+                self._watchdog.close()
+            self._ended.set()
+            raise
         self._running = True
-        for thread in (*workers, *readers):
-            thread.start()
-        threading.Thread(target=self._finish, args=(workers,), name="finish", daemon=True).start()
 
     def wait(self, timeout: float | None = None) -> Snapshot:
         """Wait for the end and return the final figures.
@@ -248,19 +263,26 @@ class Pipeline:
                 if begun:
                     self.infos = [*self.infos, info]
                     self._intake.begin(info)
-                member.thread.start()
+                try:
+                    start(member.thread)
+                except FramechainError:
+                    self._intake.end(info.id)
+                    self._release(member, "reader")
+                    raise
         except BaseException:
             supervisor.close(0)
             raise
         return info
 
-    def remove(self, source: str, timeout: float | None = None) -> bool:
+    def remove(self, source: str, timeout: float | None = None, drop: bool = False) -> bool:
         """Take a source out while the others go on. Any thread may, but none of the chain's own.
 
         No more is read of it, its frames inside are finished, stages forget it, sinks close what they have of it alone.
 
         Args:
             source: its id. timeout: seconds to wait for all that; none: as long as it takes.
+            drop: its frames inside are not finished, but dropped and counted ("removed"), but for those that a call is
+                working on and those that sinks have been given: it is out as soon as these are done.
 
         Returns:
             whether it is out; if not, it leaves later.
@@ -271,6 +293,8 @@ class Pipeline:
         if (member := self._roster.get(source)) is None:
             raise UsageError(f"no source of this run is called '{source}'{nearest(source, self._roster.names())}")
         member.passing = True
+        if drop:
+            self._unwanted.add(source)
         member.supervisor.end()
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         hung = time.monotonic() + _READER_GRACE
@@ -311,9 +335,17 @@ class Pipeline:
         """The calls that take longer now than `watchdog` allows, in words."""
         return [] if self._watchdog is None else self._watchdog.overdue()
 
+    def _check_count(self, sources: int) -> None:
+        if sources > self._max_sources:
+            raise UsageError(
+                f"{sources:,} sources are more than max_sources, {self._max_sources:,}; raise it in the configuration "
+                "if they are meant, else name fewer, or run them in groups"
+            )
+
     def _check_takes_more(self) -> None:
         if not self._started or self._reading is None or self.stopping or self._ended.is_set():
             raise _over()
+        self._check_count(len(self._roster) + 1)
         for sink in self._sinks:
             if sink.per_source and PLACEHOLDER not in str(getattr(sink, "path", PLACEHOLDER)) and self._roster.used:
                 raise UsageError(
@@ -364,6 +396,7 @@ class Pipeline:
             supervisor.close(max(0.0, deadline - time.monotonic()))
 
     def _open(self) -> None:
+        check_open_files(len(self._sources))
         for stage in self._stages:
             stage.check()
         for sink in self._sinks:
@@ -503,6 +536,7 @@ class Pipeline:
             self.metrics.retire(member.name)
             with self._changing:
                 self.infos = [info for info in self.infos if info.id != member.name]
+        self._unwanted.discard(member.name)
         member.out.set()
 
     def _between(self, batch: int, gathers: bool) -> Line:
@@ -514,7 +548,7 @@ class Pipeline:
         return line
 
     def _freshness(self) -> Freshness:
-        return Freshness(self._staleness, self._control.lost)
+        return Freshness(self._staleness, self._control.lost, self._unwanted)
 
     def _finish(self, workers: list[threading.Thread]) -> None:
         if self._service:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from pipeline import reasons
@@ -88,6 +88,7 @@ class Intake:
         window: how long a batch is held open for other cameras.
         checkpoints: gives the marks that go into the line; None: there are none.
         stopping: tells whether nothing more is read. Then no source ends in the line before the last mark.
+        unwanted: sources of which nothing is handed on.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Intake:
         window: Window,
         checkpoints: Checkpoints | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        unwanted: Container[str] = frozenset(),
     ) -> None:
         self._capacity = capacity
         self._staleness = staleness
@@ -105,6 +107,7 @@ class Intake:
         self._window = window
         self._checkpoints = checkpoints
         self._stopping = stopping
+        self._unwanted = unwanted
         self._lanes: dict[str, _Lane] = {}
         self._notices: deque[Begin | End | Mark] = deque()
         self._changed = threading.Condition()
@@ -236,6 +239,9 @@ class Intake:
             if lane is None:
                 break
             item = lane.frames.popleft()
+            if lane.info.id in self._unwanted:
+                self._lose(lane.info.id, reasons.REMOVED)
+                continue
             item.waited = time.perf_counter() - item.queued
             if item.live and item.waited > self._staleness:
                 lane.gap |= item.frame.discontinuity

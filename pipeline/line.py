@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from pipeline import reasons
 from pipeline.channel import Channel
@@ -23,23 +23,29 @@ class Freshness:
     Args:
         staleness: seconds that a live frame may wait.
         drop: called with source and reason for every frame that is dropped.
+        unwanted: sources, live or not, of which nothing is gone on with.
     """
 
-    def __init__(self, staleness: float, drop: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, staleness: float, drop: Callable[[str, str], None], unwanted: Container[str] = frozenset()
+    ) -> None:
         self._staleness = staleness
         self._drop = drop
-        self._dropped: Counter[str] = Counter()
+        self._unwanted = unwanted
+        self._dropped: Counter[tuple[str, str]] = Counter()  # by source and reason
         self._gaps: set[str] = set()  # a frame that came first after a gap was dropped: the next one is that now
 
     def admits(self, item: Item) -> bool:
         """Whether an item whose turn has come is gone on with; if not, it is dropped and counted."""
         source = item.frame.source
         item.waited += time.perf_counter() - item.queued
-        if item.live and item.waited > self._staleness:
+        late = item.live and item.waited > self._staleness
+        if late or source in self._unwanted:
             if item.frame.discontinuity:
                 self._gaps.add(source)
-            self._dropped[source] += 1
-            self._drop(source, reasons.STALE)
+            reason = reasons.STALE if late else reasons.REMOVED
+            self._dropped[source, reason] += 1
+            self._drop(source, reason)
             return False
         if source in self._gaps:
             self._gaps.remove(source)
@@ -48,8 +54,8 @@ class Freshness:
 
     def tell(self, mark: Mark) -> None:
         """A mark comes by: what was dropped before it."""
-        for source, count in self._dropped.items():
-            mark.lost(source, reasons.STALE, count)
+        for (source, reason), count in self._dropped.items():
+            mark.lost(source, reason, count)
 
     def forget(self, source: str) -> None:
         """A source has ended."""

@@ -13,6 +13,7 @@ from pipeline.address import redacted
 from pipeline.config import Document
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
+from pipeline.limits import start
 
 logger = logging.getLogger("framechain")
 
@@ -54,7 +55,7 @@ class Watch:
         entries = _entries(self._first)
         ids = self._pipeline.began
         self._present = [_Present(entry, name) for entry, name in zip(entries, ids, strict=True) if name is not None]
-        self._thread.start()
+        start(self._thread)
 
     def ask(self) -> None:
         """Read the file now, changed or not. Safe in a signal's handler."""
@@ -110,14 +111,18 @@ class Watch:
             self._present = [*stay, *come]
         # cameras that take one viewer only: those that go have gone before others come
         for leaving in [self._aside(self._remove, source) for source in gone if source is not None]:
-            leaving.join()
+            if leaving.ident is not None:
+                leaving.join()
         for present in come:
             self._aside(self._add, document, wanted, present)
 
     def _aside(self, change: Callable[..., None], *what: Any) -> threading.Thread:
         """All at once: each that does not answer costs its timeout."""
         thread = threading.Thread(target=change, args=what, name="watch-change", daemon=True)
-        thread.start()
+        try:
+            start(thread)
+        except FramechainError:  # one after another, then
+            change(*what)
         return thread
 
     def _remove(self, source: str) -> None:

@@ -27,6 +27,7 @@ from pipeline.checkpoint.progress import Onward, Progress
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.output import check_writable
 from pipeline.frame import Frame
+from pipeline.limits import start
 from pipeline.metrics import unique
 from pipeline.sink import Sink
 from pipeline.source import SourceInfo
@@ -283,7 +284,7 @@ class Checkpoints:
         self._saved = None  # and its arrays
         self._due_at = time.monotonic() + self._every
         self._writer = threading.Thread(target=self._write, name="checkpoint", daemon=True)
-        self._writer.start()
+        start(self._writer)
 
     def taken(self, frame: Frame) -> None:
         """A frame goes into the line."""

@@ -53,6 +53,7 @@ from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.output import check_writable, replace_file
 from pipeline.files.parts import with_part
+from pipeline.limits import allow_open_files
 from pipeline.metrics import Snapshot
 from pipeline.models import DETECTOR
 from pipeline.report import tables
@@ -268,6 +269,7 @@ def _execute(
     health: str | None,
     follower: Callable[[Pipeline], Watch] | None,
 ) -> int:
+    allow_open_files()
     tally = Tally()
     traced = Trace() if trace is not None else None
     pipeline = chain.pipeline(tally, trace=traced, service=follower is not None)

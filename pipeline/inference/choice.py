@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -72,6 +73,10 @@ def fastest(weights: str | Path, wish: Wish) -> Model:
         else:
             logger.info("%s: %s, the fastest when all were tried%s", path.name, choice.chosen, _failed(choice))
             return model
+    elif remembered.exists():
+        logger.warning("%s is damaged, or from another version; all runtimes are tried again", remembered)
+        with suppress(OSError):
+            remembered.unlink()
     candidates = tried(weights, digest, usual)
     chosen = _best(candidates)
     if chosen is None:

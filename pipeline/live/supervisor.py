@@ -15,6 +15,7 @@ from pipeline.address import host_id, redacted
 from pipeline.checkpoint.progress import Onward
 from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
 from pipeline.frame import Frame
+from pipeline.limits import open_files, ran_out, start
 from pipeline.live.timeline import Timeline
 from pipeline.metrics import Change, State
 from pipeline.source import Source, SourceInfo
@@ -273,7 +274,16 @@ class Supervisor:
         reader = Reader(source, self, self._name)
         self._readers.append(reader)
         self._wanted.append(reader)
-        reader.start()
+        try:
+            start(reader)
+        except FramechainError as error:
+            self._readers.remove(reader)
+            self._wanted.remove(reader)
+            reader.failure = error
+            if self._deliver is not None:
+                if self._failures == 0:
+                    logger.warning("%s; it is tried again", error)
+                self._lose(reader, error)
         return reader
 
     def _leave(self, reader: Reader) -> None:
@@ -488,6 +498,11 @@ class Reader(threading.Thread):
                     self.failure = FramechainError(f"'{redacted(self.source.uri)}' hung up")
         except Exception as error:
             self.failure = error
+            if ran_out(error):
+                self.failure = FramechainError(
+                    f"'{redacted(self.source.uri)}' cannot be opened: this process has as many files open as it may, "
+                    f"{open_files()}; raise the limit (ulimit -n, LimitNOFILE of systemd) or name fewer sources"
+                )
         try:
             self.source.close()
         except Exception as error:
