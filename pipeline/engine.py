@@ -281,8 +281,8 @@ class Pipeline:
 
         Args:
             source: its id. timeout: seconds to wait for all that; none: as long as it takes.
-            drop: its frames inside, but for those that sinks have been given, are dropped and counted ("removed"): it is
-                out as soon as the calls that go on are done.
+            drop: its frames inside, but for those that sinks have been given, are dropped and counted ("removed"): it
+                is out as soon as the calls that go on are done.
 
         Returns:
             whether it is out; if not, it leaves later.

@@ -241,6 +241,7 @@ class Intake:
             item = lane.frames.popleft()
             if lane.info.id in self._unwanted:
                 self._lose(lane.info.id, reasons.REMOVED)
+                self._changed.notify_all()  # there is room for what its reader still holds
                 continue
             item.waited = time.perf_counter() - item.queued
             if item.live and item.waited > self._staleness:
