@@ -17,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
+from pipeline.live.pace import Pace
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+    from pipeline.hardware import DecoderName
 
 _GIVE_UP = 1000
 """Unreadable places in a row after which a container counts as ended."""
@@ -80,11 +83,13 @@ class Decoder:
         container: opened for reading; the decoder closes it.
         reopen: opens it once more, for software; None for what can be read only once, which is decoded by one thread.
         abandoned: tells whether nobody wants more; garbage without end holds no picture to wait for.
+        pace: of a camera: says which packets to leave out when decoding does not keep up. left_out: told how many.
 
     Attributes:
         width, height: pixels of the first picture, upright. fps: nominal rate, None where unknown.
         frame_count: pictures announced by the container, None where unknown.
         missing: of those, the ones it ended before; known at the end.
+        hardware: what decodes it, until damage shows.
         waited: seconds that reading packets took: of a stream, waiting for them.
 
     Raises:
@@ -97,12 +102,15 @@ class Decoder:
         container: InputContainer,
         reopen: Callable[[], InputContainer] | None = None,
         abandoned: Callable[[], bool] = lambda: False,
+        pace: Pace | None = None,
+        left_out: Callable[[int], None] = lambda count: None,
     ) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._container = container
         self._reopen = reopen
         self._abandoned = abandoned
+        self._pace, self._left_out, self._leaves_out = pace, left_out, False
         self._stream = video_stream(container)
         self._ledger = _Ledger()
         self._reformatter, self._splitter = VideoReformatter(), VideoReformatter()
@@ -110,6 +118,7 @@ class Decoder:
         self.fps = None if rate is None else float(rate)
         self.frame_count: int | None = self._stream.frames or None
         self.missing = 0
+        self.hardware: DecoderName = "software"
         self.waited = 0.0
         self._last_time = 0.0
         self._clock = _Clock(self._stream.time_base or Fraction(1), rate or Fraction(25))
@@ -220,7 +229,7 @@ class Decoder:
         if decoder.codec.intra_only:
             # Nothing builds on a damaged picture, so none has to be patched up (and JPEG would not even mark it).
             decoder.options = _DAMAGE_IS_AN_ERROR
-        for packet in self._timed(_packets(self._container, self._stream, self._ledger)):
+        for packet in _packets(self._container, self._stream, self._ledger, self._reading):
             if self._abandoned():
                 return
             try:
@@ -230,14 +239,24 @@ class Decoder:
                     raise
                 self._ledger.fail(packet)
 
-    def _timed(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+    def _reading(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        """The packets that are to be decoded; how long they are waited for is counted."""
         while True:
             asked = time.perf_counter()
             packet = next(packets, None)
             self.waited += time.perf_counter() - asked
             if packet is None:
                 return
-            yield packet
+            ticks = packet.pts if packet.dts is None else packet.dts
+            moment = None if ticks is None or packet.time_base is None else float(ticks * packet.time_base)
+            if self._pace is None or not packet.size or self._pace.decodes(moment, packet.is_keyframe, self.waited):
+                self._leaves_out = False
+                yield packet
+                continue
+            if not self._leaves_out:
+                self._stream.codec_context.flush_buffers()  # what it holds would build on what is left out
+            self._leaves_out = True
+            self._left_out(self._ledger.leave_out())
 
     def _refuses(self, packet: Packet[VideoStream]) -> bool:
         """Whether an error means that hardware is not made for this video: no picture came, not even of a keyframe."""
@@ -328,6 +347,13 @@ class _Ledger:
         heapq.heappush(self._awaited, packet.pts)
         if len(self._awaited) > _AWAITED:
             heapq.heappop(self._awaited)
+
+    def leave_out(self) -> int:
+        """A packet is not decoded, and what the decoder holds does not come out. Returns how many pictures that are."""
+        count = 1 + len(self._awaited)
+        self._awaited.clear()
+        self.index += count
+        return count
 
     def fail(self, packet: Packet[VideoStream] | None = None) -> None:
         """The decoder refused a packet, or (None) a packet could not be read."""
@@ -420,7 +446,12 @@ def video_stream(container: InputContainer) -> VideoStream:
     return stream
 
 
-def _packets(container: InputContainer, stream: VideoStream, ledger: _Ledger) -> Iterator[Packet[VideoStream]]:
+def _packets(
+    container: InputContainer,
+    stream: VideoStream,
+    ledger: _Ledger,
+    reading: Callable[[Iterator[Packet[VideoStream]]], Iterator[Packet[VideoStream]]] = iter,
+) -> Iterator[Packet[VideoStream]]:
     """Packets as read, and the empty one at the end that makes the decoder give what it still holds."""
     from av.error import InvalidDataError
 
@@ -430,7 +461,7 @@ def _packets(container: InputContainer, stream: VideoStream, ledger: _Ledger) ->
     unreadable = 0
     while unreadable < _GIVE_UP:
         try:
-            for packet in container.demux(stream):
+            for packet in reading(container.demux(stream)):
                 if packet.size:
                     unreadable = 0
                     if guessed:

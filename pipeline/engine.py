@@ -197,6 +197,7 @@ class Pipeline:
             self._close_opened()
             if self._watchdog is not None:
                 self._watchdog.close()
+            self._trimmer.close()
             self._ended.set()
             raise
         self._running = True

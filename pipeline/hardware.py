@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("framechain")
 
 DecoderName: TypeAlias = Literal["auto", "software", "cuda", "vaapi", "videotoolbox", "d3d11va", "vulkan"]
-KINDS = ("cuda", "vaapi", "videotoolbox", "d3d11va", "vulkan")
+KINDS: tuple[DecoderName, ...] = ("cuda", "vaapi", "videotoolbox", "d3d11va", "vulkan")
 """FFmpeg's names, the best first. Its qsv and amf are codecs of their own, which no container opens by itself."""
 
 Opening: TypeAlias = "Callable[[HWAccel | None], InputContainer]"
@@ -118,7 +118,7 @@ class _Refused(UsageError):
         super().__init__(f"{self.reason}; leave decoder at auto")
 
 
-def _present() -> Iterator[str]:
+def _present() -> Iterator[DecoderName]:
     for kind in KINDS:
         try:
             accelerator(kind)
@@ -127,7 +127,7 @@ def _present() -> Iterator[str]:
         yield kind
 
 
-def _by(kind: str, opening: Opening, make: Callable[[InputContainer], Decoder]) -> Decoder:
+def _by(kind: DecoderName, opening: Opening, make: Callable[[InputContainer], Decoder]) -> Decoder:
     """Decodes in this hardware or not at all."""
     from av import FFmpegError
 
@@ -143,9 +143,11 @@ def _by(kind: str, opening: Opening, make: Callable[[InputContainer], Decoder]) 
         container.close()
         raise _Refused(kind, what)
     try:
-        return _made(container, make)
+        decoder = _made(container, make)
     except FFmpegError as error:
         raise _Refused(kind, what) from error
+    decoder.hardware = kind
+    return decoder
 
 
 def _made(container: InputContainer, make: Callable[[InputContainer], Decoder]) -> Decoder:
@@ -156,7 +158,7 @@ def _made(container: InputContainer, make: Callable[[InputContainer], Decoder]) 
         raise
 
 
-def _is_worth_it(kind: str, opening: Opening, make: Callable[[InputContainer], Decoder]) -> bool:
+def _is_worth_it(kind: DecoderName, opening: Opening, make: Callable[[InputContainer], Decoder]) -> bool:
     """Whether it gives the same first pictures as software, and no slower."""
     with opening(None) as container:
         codec = video_stream(container).codec_context.codec

@@ -202,6 +202,9 @@ class SteppedSource(Source):
             if moment.index % self.every:
                 self._dropped[reasons.EVERY] += 1
                 continue
+            if self.late():
+                self._dropped[reasons.STALE] += 1
+                continue
             image = self.retrieve()
             if image is None:
                 self._dropped[reasons.CORRUPT] += 1
@@ -229,6 +232,10 @@ class SteppedSource(Source):
                 if wanted > given:  # the image could not be made
                     self._dropped[reasons.CORRUPT] += wanted - given
                 return
+
+    def late(self) -> bool:
+        """Whether the grabbed frame is too old to be made into an image."""
+        return False
 
     def advance(self) -> Moment | None:
         """The next moment that counts: where `grab` moves to."""

@@ -19,6 +19,10 @@ _CREEP = 1e-3
 """Seconds a second by which a camera's clock may be slow, for all we know; quartz is within a tenth of that."""
 
 
+_MADE_UP = 0.25
+"""Of the budget: who is late leaves things out until he is no further behind than that."""
+
+
 class Pace:
     """Judges by the times of a stream's packets how far its decoding is behind, and says what to leave out.
 
@@ -38,7 +42,7 @@ class Pace:
         self._last: float | None = None
         self._window = (0.0, 0.0)  # when the present look began, and how much had been waited by then
         self._busy = False
-        self._lag = 0.0
+        self._late = False
         self._late_since: float | None = None
         self._lag_then = 0.0
         self._keyframes_only = False
@@ -53,20 +57,17 @@ class Pace:
         now = self._clock()
         if timestamp is not None:
             self._look(now, timestamp, waited)
-        if self._keyframes_only and keyframe and not self._is_late():
+        if keyframe and not self._late:
             self._keyframes_only = False
         return keyframe or not self._keyframes_only
 
     def converts(self) -> bool:
         """Whether the picture just decoded is to be given; one every `budget` seconds is, however late it is."""
         now = self._clock()
-        if self._is_late() and not self._keyframes_only and now - self._given < self._budget:
+        if self._late and not self._keyframes_only and now - self._given < self._budget:
             return False
         self._given = now
         return True
-
-    def _is_late(self) -> bool:
-        return self._busy and self._lag > self._budget
 
     def _look(self, now: float, timestamp: float, waited: float) -> None:
         delay = now - timestamp
@@ -79,11 +80,12 @@ class Pace:
         if now - began >= _LOOK:
             self._busy = (waited - before) < _IDLE * (now - began)
             self._window = (now, waited)
-        self._lag = delay - self._least
-        if not self._is_late():
+        lag = delay - self._least
+        self._late = self._busy and lag > (_MADE_UP * self._budget if self._late else self._budget)
+        if not self._late:
             self._late_since = None
         elif self._late_since is None:
-            self._late_since, self._lag_then = now, self._lag
+            self._late_since, self._lag_then = now, lag
         elif now - self._late_since >= self._budget:
-            self._keyframes_only |= self._lag >= self._lag_then
-            self._late_since, self._lag_then = now, self._lag
+            self._keyframes_only |= lag >= self._lag_then
+            self._late_since, self._lag_then = now, lag

@@ -471,8 +471,8 @@ class Reader(threading.Thread):
         return self.given + sum(self.source.dropped.values())
 
     def silent(self, now: float) -> float:
-        """Seconds since the last sign of life. Frames that `every` skips are one, damaged ones are not."""
-        skipped = self.source.dropped[reasons.EVERY]
+        """Seconds since the last sign of life. Frames that are skipped or late are one, damaged ones are not."""
+        skipped = self.source.dropped[reasons.EVERY] + self.source.dropped[reasons.STALE]
         if skipped != self._skipped:
             self._skipped, self._heard = skipped, now
         return now - self._heard

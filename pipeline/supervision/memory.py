@@ -6,6 +6,8 @@ import ctypes
 import sys
 import threading
 
+from pipeline.limits import start
+
 _EVERY = 60.0
 """Seconds. It takes 2 to 20 ms, in which threads that allocate may wait."""
 
@@ -26,7 +28,7 @@ class Trimmer:
     def start(self) -> None:
         """Begin."""
         if self._trim is not None:
-            self._thread.start()
+            start(self._thread)
 
     def close(self) -> None:
         """Do it no more."""
