@@ -56,7 +56,9 @@ class Settings(BaseModel):
         "and take in cameras once they are there",
     )
     queue: int = Field(2, ge=1, le=1024, description="frames that may wait before each part")
-    staleness: float = Field(0.5, gt=0, description="seconds a frame of a live source may wait before it is dropped")
+    staleness: float = Field(
+        0.5, gt=0, description="seconds a live frame may wait, in all queues together, before it is dropped"
+    )
     checkpoint: Path | None = Field(None, description="folder in which what the run remembers is saved")
     checkpoint_every: float = Field(5.0, gt=0, description="seconds between two checkpoints")
     resume: bool = Field(False, description="go on from the checkpoint; where there is none, begin anew")
