@@ -158,7 +158,7 @@ def test_what_a_flag_says_wrong_is_said_of_the_flag(flags: dict[str, object], so
 
 
 def test_a_flag_that_goes_wrong_over_a_file_does_not_blame_its_lines(tmp_path: Path) -> None:
-    path = written(tmp_path, "sources: [test:]\nstages: [detect]\n")
+    path = written(tmp_path, "sources: ['test:']\nstages: [detect]\n")
     with pytest.raises(UsageError, match=r"^--confidence: Input"):
         ChainFlags(path, confidence=3.0).document(None).build()
     with pytest.raises(UsageError, match=r"^'gopher://x' is no source"):
