@@ -141,7 +141,8 @@ def test_behind_a_fast_stage_a_slow_part_gets_frames_that_are_fresh(slow: str) -
 
     fast, sink = Call(), Keep(function=work if slow == "sink" else lambda frame: None)
     stages = [fast, Stateful(function=work)] if slow == "stage" else [fast]
-    camera = Memory(count=10**6, is_live=True, gate=lambda: allowed.acquire(timeout=20))
+    over = threading.Event()
+    camera = Memory(count=10**6, is_live=True, gate=lambda: over.is_set() or allowed.acquire(timeout=20))
     pipeline = Pipeline([camera], stages, [sink], staleness=0.2, queue=1)
     pipeline.start()
     for count in range(1, 4):  # one at work, one in its queue, one that the fast stage cannot hand on
@@ -158,7 +159,8 @@ def test_behind_a_fast_stage_a_slow_part_gets_frames_that_are_fresh(slow: str) -
 
     until(another)
     pipeline.stop()
-    allowed.release(9)
+    over.set()
+    allowed.release()
     source = pipeline.wait(20).sources[0]
     order = [index for _, index in sink.seen]
     assert order == sorted(order)
