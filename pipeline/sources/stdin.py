@@ -97,6 +97,11 @@ class StandardInput(DecodedSource):
             "with width and height given (the index of an MP4 comes last, too late for a pipe)"
         )
 
+    @property
+    def waited(self) -> float | None:
+        """For the program that writes into the pipe."""
+        return None if self._decoder is None else self._decoder.waited
+
     def _captured_at(self, timestamp: float) -> float:
         return time.time()
 

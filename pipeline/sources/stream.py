@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
+from pipeline import reasons
 from pipeline.address import host_id, kind, redacted, scheme
 from pipeline.decode import Decoder, NoVideo, Picture, limits
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
 from pipeline.hardware import decode_stream
+from pipeline.live.pace import Pace
 from pipeline.live_source import LiveSource
 from pipeline.source import SourceInfo
 
@@ -41,6 +42,11 @@ class NetworkStream(DecodedSource, LiveSource):
     name: ClassVar[str] = "stream"
     transport: Literal["tcp", "udp", "http", "udp_multicast"] = Field("tcp", description="how RTSP carries its data")
 
+    max_lag: float = Field(
+        0.5, gt=0, description="seconds that decoding may be behind the camera; beyond that, pictures are left out"
+    )
+
+    _pace: Pace | None = PrivateAttr(None)
     _timed: bool = PrivateAttr(True)
     _start: float = PrivateAttr(0.0)
     _finite: bool = PrivateAttr(False)
@@ -69,8 +75,7 @@ class NetworkStream(DecodedSource, LiveSource):
             raise UsageError(f"'{redacted(self.uri)}' is no address ({error}); check host and port") from None
         self._start = time.monotonic()
         try:
-            make = partial(Decoder, abandoned=self._given_up, max_pixels=self.max_pixels)
-            self._decoder = decoder = decode_stream(self.decoder, self._connect, make)
+            self._decoder = decoder = decode_stream(self.decoder, self._connect, self._decoding)
         except (FFmpegError, NoVideo) as error:
             nothing = isinstance(error, NoVideo)
             raise self._described(f"{error}; check the address") if nothing else self._failure(error) from None
@@ -88,9 +93,33 @@ class NetworkStream(DecodedSource, LiveSource):
         )
 
     @property
+    def waited(self) -> float | None:
+        """For the camera and the network."""
+        return None if self._decoder is None else self._decoder.waited
+
+    @property
     def complete(self) -> bool:
         """Whether it has a length, as a recording on an RTSP server has, or `max_frames` were given."""
         return self._finite or (self.max_frames is not None and self._given >= self.max_frames)
+
+    def late(self) -> bool:
+        """Whether decoding does not keep up with the camera."""
+        return self._pace is not None and not self._pace.converts()
+
+    def _decoding(self, container: InputContainer) -> Decoder:
+        # FFmpeg passes over segments of a live playlist by itself; what has no times of its own cannot be judged
+        judged = container.duration is None and container.format.name not in (*_UNTIMED, "hls")
+        self._pace = Pace(self.max_lag) if judged else None
+        return Decoder(
+            container,
+            abandoned=self._given_up,
+            max_pixels=self.max_pixels,
+            pace=self._pace,
+            left_out=self._leave_out,
+        )
+
+    def _leave_out(self, count: int) -> None:
+        self._dropped[reasons.STALE] += count
 
     def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
         import av

@@ -13,7 +13,7 @@ from pipeline.address import does_not_exist, kind, local_path
 from pipeline.decode import Decoder, NoVideo, limits
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
-from pipeline.hardware import decode_file
+from pipeline.hardware import DecoderName, decode_file
 from pipeline.recorded_source import RecordedSource
 from pipeline.source import SourceInfo
 
@@ -50,20 +50,21 @@ class VideoFile(DecodedSource, RecordedSource):
         """
         path = local_path(self.uri) or Path(self.uri)
         self.id = self.id or path.stem
-        decoder = self._decoder = self._decoding(path)
+        decoder = self._decoder = self._decoding(path, self.decoder)
         return self._opened(str(path), decoder.width, decoder.height, decoder.fps, decoder.frame_count)
 
     def rewind(self) -> None:
-        """Open it again."""
+        """Open it again, for what decoded it before: that was found out by trying."""
+        before = self.decoder if self._decoder is None else self._decoder.hardware
         self.close()
-        self._decoder = self._decoding(local_path(self.uri) or Path(self.uri))
+        self._decoder = self._decoding(local_path(self.uri) or Path(self.uri), before)
 
-    def _decoding(self, path: Path) -> Decoder:
+    def _decoding(self, path: Path, by: DecoderName) -> Decoder:
         opening = partial(_container, path, limits(self.max_pixels))
         with opening(None) as container:
             self._recorded_at = _recorded_at(container, path)
         try:
-            return decode_file(self.decoder, opening, self.max_pixels)
+            return decode_file(by, opening, self.max_pixels)
         except NoVideo as error:
             raise UsageError(f"'{path}' {error}") from error
 
