@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import shutil
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -456,7 +457,7 @@ def test_a_folder_that_cannot_be_written_is_told_once_and_counted(
 ) -> None:
     folder = tmp_path / "saved"
     run = chain(tmp_path / "out", checkpoint=folder, checkpoint_every=1e-3)
-    folder.rmdir()
+    shutil.rmtree(folder)
     folder.write_text("a file now")
     assert run.run().frames == 60
     assert run.checkpoints["failed"] > 1

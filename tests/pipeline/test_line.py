@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 from chains import IMAGE, Call, Keep, Memory, Stateful
 
-from pipeline.checkpoint.checkpoints import Mark
+from pipeline.checkpoint.mark import Mark
 from pipeline.checkpoint.progress import Progress
+from pipeline.checkpoint.saved import Known
 from pipeline.engine import Pipeline
 from pipeline.frame import Frame
 from pipeline.intake import Begin, Entry, Intake, Item
@@ -44,7 +45,7 @@ def dropped() -> Counter[tuple[str, str]]:
 
 @pytest.fixture
 def line(dropped: Counter[tuple[str, str]]) -> Line:
-    return Line(64, Freshness(60.0, lambda source, reason: dropped.update([(source, reason)])))
+    return Line(64, Freshness(60.0, lambda source, reason: dropped.update([(source, reason)]), marks=True))
 
 
 def test_a_live_frame_that_waited_too_long_in_all_queues_together_is_dropped(
@@ -75,7 +76,8 @@ def test_who_takes_waits_on_where_all_that_is_there_is_dropped(line: Line) -> No
 def test_the_mark_of_a_gap_goes_on_to_the_next_frame_and_a_checkpoint_knows_what_was_dropped(line: Line) -> None:
     first = item(0, ago=61.0)
     first.frame.discontinuity = True
-    mark = Mark({"cam": Progress(given=3)}, False, lambda _: None)
+    known = {"cam": Known("cam", Progress(given=3), {})}
+    mark = Mark(known, Progress(), 0.0, False, lambda _: None)
     for entry in (first, item(1, source="other"), mark):
         line.put(entry)
     before = line.take(16)[1]
@@ -83,7 +85,7 @@ def test_the_mark_of_a_gap_goes_on_to_the_next_frame_and_a_checkpoint_knows_what
     line.put(item(3, source="other"))
     frames = [entry.frame for entry in (*before, *line.take(16)[1]) if isinstance(entry, Item)]
     assert [(frame.index, frame.discontinuity) for frame in frames] == [(1, False), (2, True), (3, False)]
-    assert mark.sources["cam"].lost == {"stale": 1}
+    assert mark.sources["cam"].progress.lost == {"stale": 1}
 
 
 def test_one_live_frame_of_each_source_waits_and_of_files_as_many_as_there_is_room_for(line: Line) -> None:
