@@ -5,6 +5,7 @@ All arrays are C-contiguous; boxes are (N, 4) float64, xyxy. Nothing here checks
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -23,10 +24,20 @@ _DENSE = 1 << 11
 _LAYERS = 64
 """Groups whose boxes are kept apart in the grid; of more, some share."""
 
+_NOWHERE = "compiled anew at every start, for half a minute: set NUMBA_CACHE_DIR to a folder that you can write"
+
 
 def _compiled(signature: str) -> Callable[[F], F]:
-    """Compiled for these types when first imported, and kept on disk."""
-    return cast(Callable[[F], F], njit(signature, cache=True, nogil=True, error_model="numpy"))
+    """Compiled for these types when first imported, and kept on disk, where there is a folder for it."""
+
+    def compiled(function: F) -> F:
+        try:
+            return cast(F, njit(signature, cache=True, nogil=True, error_model="numpy")(function))
+        except RuntimeError:  # neither this folder nor the user's own can be written, as in a service
+            warnings.warn(_NOWHERE, RuntimeWarning, stacklevel=1)  # one place, so told once
+            return cast(F, njit(signature, nogil=True, error_model="numpy")(function))
+
+    return compiled
 
 
 @_compiled("UniTuple(i8, 4)(f8[:,::1], f8[::1], f8, f8)")
