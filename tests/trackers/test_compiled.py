@@ -50,8 +50,9 @@ def test_a_numba_that_cannot_be_loaded_is_told_and_done_without(tmp_path: Path) 
 
 def test_what_can_be_kept_nowhere_is_compiled_all_the_same() -> None:
     pytest.importorskip("numba")
-    from trackers.compiled.kernels import _compiled
+    from trackers.compiled.kernels import _compiled, _tell_nowhere
 
+    _tell_nowhere.cache_clear()
     found: dict[str, Callable[[int], int]] = {}
     exec(compile("def twice(n): return 2 * n", "of-no-folder.py", "exec"), found)
     with pytest.warns(RuntimeWarning, match="set NUMBA_CACHE_DIR"):
