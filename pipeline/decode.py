@@ -47,6 +47,22 @@ _PLANES = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
 """Layouts of pictures from hardware, and the same with a plane for each colour."""
 
 
+def open_input(address: Any, **options: Any) -> InputContainer:
+    """What `av.open` opens for reading, whatever encoding its metadata has.
+
+    A title in Latin-1 is an error to PyAV up to 18, unless told otherwise; 19 takes any, and can no longer be told.
+
+    Raises:
+        av.FFmpegError, ValueError: as `av.open` does.
+    """
+    import av
+
+    if int(av.__version__.partition(".")[0]) < 19:
+        options["metadata_errors"] = "replace"
+    container: InputContainer = av.open(address, "r", **options)
+    return container
+
+
 class NoVideo(UsageError):
     """What was opened holds no video stream, or no picture of it can be decoded. The message lacks its subject."""
 

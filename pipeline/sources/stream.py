@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from pipeline import reasons
 from pipeline.address import host_id, kind, redacted, scheme
-from pipeline.decode import Decoder, NoVideo, Picture, limits
+from pipeline.decode import Decoder, NoVideo, Picture, limits, open_input
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
 from pipeline.hardware import decode_stream
@@ -122,8 +122,6 @@ class NetworkStream(DecodedSource, LiveSource):
         self._dropped[reasons.STALE] += count
 
     def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
-        import av
-
         options = {"protocol_whitelist": _ALLOWED, **limits(self.max_pixels)}
         if scheme(self.uri) in ("rtsp", "rtsps", "rtp", "udp", "srt"):
             # Else FFmpeg waits for some 30 pictures to tell the rate: 1.3 s instead of 0.4 s to the first one.
@@ -132,10 +130,7 @@ class NetworkStream(DecodedSource, LiveSource):
             # Sound is not asked for: it costs bandwidth, and a start that waits for its format.
             options |= {"rtsp_transport": self.transport, "allowed_media_types": "video"}
         times = (self.open_timeout, self.read_timeout)
-        container: InputContainer = av.open(
-            self.uri, options=options, timeout=times, metadata_errors="replace", hwaccel=hardware
-        )
-        return container
+        return open_input(self.uri, options=options, timeout=times, hwaccel=hardware)
 
     def _given_up(self) -> bool:
         """Whether nobody wants more, or nothing came that can be decoded for as long as it may take to begin."""

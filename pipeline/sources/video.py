@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import PrivateAttr
 
 from pipeline.address import does_not_exist, kind, local_path
-from pipeline.decode import Decoder, NoVideo, limits
+from pipeline.decode import Decoder, NoVideo, limits, open_input
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
 from pipeline.hardware import DecoderName, decode_file
@@ -91,9 +91,7 @@ def _container(path: Path, options: dict[str, str], hardware: HWAccel | None) ->
         raise UsageError(f"'{path}' is empty; give a video file")
     try:
         # "file:" because FFmpeg takes the part before a colon in a name for a protocol.
-        container: InputContainer = av.open(
-            f"file:{path}", options=options, metadata_errors="replace", hwaccel=hardware
-        )
+        return open_input(f"file:{path}", options=options, hwaccel=hardware)
     except av.FFmpegError as error:
         if start[4:8] in _MP4_BOXES:
             raise UsageError(
@@ -103,7 +101,6 @@ def _container(path: Path, options: dict[str, str], hardware: HWAccel | None) ->
         raise UsageError(
             f"'{path}' is not a video that FFmpeg can read ({error.strerror}); give a video file"
         ) from error
-    return container
 
 
 def _recorded_at(container: InputContainer, path: Path) -> float:
