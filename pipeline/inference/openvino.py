@@ -212,8 +212,8 @@ class OpenVinoModel(Model):
 def import_openvino(missing: MissingExtra | None = None) -> Any:
     """OpenVINO; raises `missing` without it, BrokenRuntime where it does not load.
 
-    It comes with a package by which it reports to its maker, under an id that it keeps in the user's home, each time that
-    it is imported. That package is kept from loading; whoever wants it imports it before.
+    It comes with a package by which it reports to its maker each time that it is imported, under an id that it keeps in
+    the user's home. That package is kept from loading; whoever wants it imports it before.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return imported("openvino", missing or MissingExtra("OpenVINO networks", "openvino"))
