@@ -29,6 +29,7 @@ class Channel(Generic[T]):
         self._drained = threading.Condition(self._lock)
         self._closed = False
         self._aborted = False
+        self._crowded = False  # somebody waits for room
         self._taken = 0
 
     @property
@@ -43,12 +44,32 @@ class Channel(Generic[T]):
             Aborted: the reader gave up.
         """
         with self._lock:
-            while len(self._items) >= self._capacity and not self._aborted:
-                self._drained.wait()
-            if self._aborted:
-                raise Aborted
+            self._await_room(item)
             self._items.append(item)
+            self._added(item)
             self._filled.notify()
+
+    def await_room(self, item: T) -> None:
+        """Wait until there is room for an item that the only writer will put.
+
+        Raises:
+            Aborted: the reader gave up.
+        """
+        with self._lock:
+            self._await_room(item)
+
+    def _await_room(self, item: T) -> None:
+        while self._full(item) and not self._aborted:
+            self._crowded = True
+            self._filled.notify_all()  # who waits for more takes what is there
+            self._drained.wait()
+        self._crowded = False
+        if self._aborted:
+            raise Aborted
+
+    def _full(self, item: T) -> bool:
+        """Whether this item has to wait for room."""
+        return len(self._items) >= self._capacity
 
     def take(self, limit: int) -> tuple[int, list[T]]:
         """Wait for at least one item and take what is there (see `_pause`), at most `limit`.
@@ -61,18 +82,28 @@ class Channel(Generic[T]):
             Aborted: the channel was aborted.
         """
         with self._lock:
-            while not self._closed and not self._aborted:
-                pause = self._pause(limit) if self._items else None
-                if pause == 0:
+            while True:
+                while not self._closed and not self._aborted:
+                    pause = self._pause(limit) if self._items else None
+                    if pause == 0:
+                        break
+                    self._filled.wait(pause)
+                if self._aborted:
+                    raise Aborted
+                items = self._next(limit)
+                self._drained.notify_all()
+                if items or (self._closed and not self._items):
                     break
-                self._filled.wait(pause)
-            if self._aborted:
-                raise Aborted
-            items = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
             ticket = self._taken
             self._taken += bool(items)
-            self._drained.notify(len(items))
             return ticket, items
+
+    def _added(self, item: T) -> None:
+        """An item is in."""
+
+    def _next(self, limit: int) -> list[T]:
+        """Take items out, at most `limit`."""
+        return [self._items.popleft() for _ in range(min(limit, len(self._items)))]
 
     def _pause(self, limit: int) -> float:
         """Seconds to wait for more although there are items; asked again with each one that comes."""

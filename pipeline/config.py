@@ -56,7 +56,9 @@ class Settings(BaseModel):
         "and take in cameras once they are there",
     )
     queue: int = Field(2, ge=1, le=1024, description="frames that may wait before each part")
-    staleness: float = Field(0.5, gt=0, description="seconds a frame of a live source may wait before it is dropped")
+    staleness: float = Field(
+        0.5, gt=0, description="seconds a live frame may wait, in all queues together, before it is dropped"
+    )
     checkpoint: Path | None = Field(None, description="folder in which what the run remembers is saved")
     checkpoint_every: float = Field(5.0, gt=0, description="seconds between two checkpoints")
     resume: bool = Field(False, description="go on from the checkpoint; where there is none, begin anew")
@@ -66,6 +68,7 @@ class Settings(BaseModel):
         description="when a stage fails on a frame: end the run; skip and count the frame; or restart the stage, too, "
         "with what it remembers. A sink is never restarted. If empty: skip with keep_going, else end",
     )
+    max_sources: int = Field(256, ge=1, le=65536, description="sources at once; more are refused")
     watchdog: float | None = Field(
         60.0, gt=0, description="seconds that a stage or sink may take for one call before the run counts as unhealthy"
     )
@@ -102,6 +105,7 @@ class Document:
         self.data = data
         self._path = path
         self._lines = lines or {}
+        self._flags: dict[tuple[str, ...], str] = {}  # what said so, where it was not the file
 
     @classmethod
     def read(cls, path: Path) -> Document:
@@ -142,43 +146,59 @@ class Document:
         """Names of the stages or sinks, in order."""
         return [name for entry in self._list(section) if (name := _name(entry)) is not None]
 
-    def set(self, section: str, name: str, option: str, value: Any) -> None:
-        """Set one option of every stage or sink called `name`.
+    def settle(self, setting: str, value: Any) -> None:
+        """Set one of the fields of Settings, as the flag of that name says."""
+        self.data[setting] = value
+        self._flags[(setting,)] = _flag(setting)
+
+    def set(self, section: str, name: str, option: str, value: Any, flag: str = "") -> None:
+        """Set one option of every stage or sink called `name`; `flag` says so, if one does.
 
         Raises:
             UsageError: there is none.
         """
         entries = self._list(section)
         if name not in self.names(section):
-            raise UsageError(f"{option} is given, but there is no '{name}' in {section}; add '- {name}' there")
+            raise UsageError(f"{flag or option} is given, but there is no '{name}' in {section}; add '- {name}' there")
+        if flag:
+            self._flags[section, name, option] = flag
         for position, entry in enumerate(entries):
             if _name(entry) == name:
                 entries[position] = {name: {**_options(entry), option: value}}
 
+    def give_sources(self, uris: Sequence[str]) -> None:
+        """These sources, from the command line, instead of those of the file."""
+        self.data["sources"] = list(uris)
+        self._flags[("sources",)] = ""
+
     def set_sources(self, options: dict[str, Any]) -> None:
-        """Set options of every source that has them.
+        """Set options of every source that has them, as the flags of these names say.
 
         Raises:
             UsageError: none has one of them, or nothing reads a uri.
         """
         if not options:
             return
+        self._flags |= {("sources", option): _flag(option) for option in options}
         plain = [{"uri": entry} if isinstance(entry, str | int) else entry for entry in self._list("sources")]
         known = [self._source_kind(entry, ("sources", n)).model_fields for n, entry in enumerate(plain)]
         for option in options:
             if not any(option in fields for fields in known):
-                raise UsageError(f"--{option} is for video files, images and test:, and there are none; leave it out")
+                raise UsageError(
+                    f"{_flag(option)} is for video files, images and test:, and there are none; leave it out"
+                )
         self.data["sources"] = [
             {**entry, **{option: value for option, value in options.items() if option in fields}}
             for entry, fields in zip(plain, known, strict=True)
         ]
 
     def set_sources_with(self, option: str, value: Any) -> None:
-        """Set an option of every source that has it.
+        """Set an option of every source that has it, as the flag of that name says.
 
         Raises:
             UsageError: none has, or a source is wrong.
         """
+        self._flags["sources", option] = _flag(option)
         entries = self._list("sources")
         found = False
         for position, entry in enumerate(entries):
@@ -186,7 +206,7 @@ class Document:
                 plain = {"uri": entry} if isinstance(entry, str | int) else entry
                 entries[position], found = {**plain, option: value}, True
         if not found:
-            raise UsageError(f"{option} is given, but none of the sources has that option; leave it out")
+            raise UsageError(f"{_flag(option)} is given, but none of the sources has that option; leave it out")
 
     def add(self, section: str, name: str, after: str | None = None, before: str | None = None) -> None:
         """Add a stage or sink, at the end, after or before another, unless it is there already."""
@@ -220,6 +240,12 @@ class Document:
         self._check_sections()
         plain = {key: value for key, value in self.data.items() if key not in ("sources", "stages", "sinks")}
         settings = self._validated(Settings, plain, ())
+        if (count := len(self._list("sources"))) > settings.max_sources:
+            raise self._error(
+                f"{count:,} sources are more than max_sources, {settings.max_sources:,}; raise it in the configuration "
+                "if they are meant, else name fewer, or run them in groups",
+                ("sources",),
+            )
         chain = Chain(
             [self._source(entry, ("sources", n)) for n, entry in enumerate(self._list("sources"))],
             [self._component(stages, entry, ("stages", n)) for n, entry in enumerate(self._list("stages"))],
@@ -289,10 +315,21 @@ class Document:
             raise self._error(message, (*where, *key)) from error
 
     def _error(self, message: str, where: Key) -> UsageError:
+        if (flag := self._said_by(where)) is not None:
+            return UsageError(f"{flag}: {message}" if flag else message)
         line = next((self._lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in self._lines), None)
         keys = [str(part) for part in where if isinstance(part, str)]
         place = f"{self._path} line {line}, " if line is not None else (f"{self._path}: " if self._path else "")
         return UsageError(f"{place}{'.'.join(keys)}: {message}" if keys else f"{place}{message}")
+
+    def _said_by(self, where: Key) -> str | None:
+        """The flag that set what is there; "" where the command line named it without one; None: the file said it."""
+        keys = tuple(part for part in where if isinstance(part, str))
+        for n in range(len(keys), 0, -1):
+            if keys[:n] in self._flags:
+                return self._flags[keys[:n]]
+        below = {flag for key, flag in self._flags.items() if len(keys) == 2 and key[:2] == keys}
+        return below.pop() if len(below) == 1 and not self._path else None
 
 
 def schema() -> dict[str, Any]:
@@ -335,6 +372,10 @@ def schema() -> dict[str, Any]:
         "description": "Sources, stages and sinks of one run",
         "$defs": definitions,
     }
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
 
 
 def _name(entry: Any) -> str | None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
+from pipeline.live.pace import Pace
 from pipeline.picture_size import MOST_PIXELS, refusal
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+    from pipeline.hardware import DecoderName
 
 _GIVE_UP = 1000
 """Unreadable places in a row after which a container counts as ended."""
@@ -45,6 +48,22 @@ _DAMAGE_IS_AN_ERROR = {"err_detect": "explode"}
 
 _PLANES = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
 """Layouts of pictures from hardware, and the same with a plane for each colour."""
+
+
+def open_input(address: Any, **options: Any) -> InputContainer:
+    """What `av.open` opens for reading, whatever encoding its metadata has.
+
+    A title in Latin-1 is an error to PyAV up to 18, unless told otherwise; 19 takes any, and can no longer be told.
+
+    Raises:
+        av.FFmpegError, ValueError: as `av.open` does.
+    """
+    import av
+
+    if int(av.__version__.partition(".")[0]) < 19:
+        options["metadata_errors"] = "replace"
+    container: InputContainer = av.open(address, "r", **options)
+    return container
 
 
 class NoVideo(UsageError):
@@ -90,11 +109,14 @@ class Decoder:
         max_pixels: of a picture; larger ones count as corrupt.
         constant: whether the codec stays the same. If not, reading fails where the decoder refuses all that comes: who
             opens the stream again finds out what it is now.
+        pace: of a camera: says which packets to leave out when decoding does not keep up. left_out: told how many.
 
     Attributes:
         width, height: pixels of the first picture, upright. fps: nominal rate, None where unknown.
         frame_count: pictures announced by the container, None where unknown.
         missing: of those, the ones it ended before; known at the end.
+        hardware: what decodes it, until damage shows.
+        waited: seconds that reading packets took: of a stream, waiting for them.
 
     Raises:
         NoVideo: there is nothing to decode.
@@ -108,6 +130,8 @@ class Decoder:
         abandoned: Callable[[], bool] = lambda: False,
         max_pixels: int = MOST_PIXELS,
         constant: bool = True,
+        pace: Pace | None = None,
+        left_out: Callable[[int], None] = lambda count: None,
     ) -> None:
         from av.video.reformatter import VideoReformatter
 
@@ -116,6 +140,7 @@ class Decoder:
         self._abandoned = abandoned
         self._max_pixels = max_pixels
         self._constant = constant
+        self._pace, self._left_out, self._leaves_out = pace, left_out, False
         self._stream = video_stream(container)
         if why := refusal(self._stream.codec_context.width, self._stream.codec_context.height, max_pixels):
             raise NoVideo(why)
@@ -125,6 +150,8 @@ class Decoder:
         self.fps = None if rate is None else float(rate)
         self.frame_count: int | None = self._stream.frames or None
         self.missing = 0
+        self.hardware: DecoderName = "software"
+        self.waited = 0.0
         self._last_time = 0.0
         self._clock = _Clock(self._stream.time_base or Fraction(1), rate or Fraction(25))
 
@@ -239,7 +266,7 @@ class Decoder:
         # Of what is intra only, nothing builds on a damaged picture: none is patched up (JPEG would not even mark it).
         decoder.options = {**(_DAMAGE_IS_AN_ERROR if decoder.codec.intra_only else {}), **limits(self._max_pixels)}
         refused, since = 0, 0.0  # packets, the first of them a keyframe
-        for packet in _packets(self._container, self._stream, self._ledger):
+        for packet in _packets(self._container, self._stream, self._ledger, self._reading):
             if self._abandoned():
                 return
             if refused or (packet.is_keyframe and not decoder.codec.intra_only):
@@ -254,6 +281,25 @@ class Decoder:
                 if frames and refused > 1:  # the keyframe itself may be made into a picture of nothing (HEVC as H.264)
                     refused = 0
                 yield from frames
+
+    def _reading(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        """The packets that are to be decoded; how long they are waited for is counted."""
+        while True:
+            asked = time.perf_counter()
+            packet = next(packets, None)
+            self.waited += time.perf_counter() - asked
+            if packet is None:
+                return
+            ticks = packet.pts if packet.dts is None else packet.dts
+            moment = None if ticks is None or packet.time_base is None else float(ticks * packet.time_base)
+            if self._pace is None or not packet.size or self._pace.decodes(moment, packet.is_keyframe, self.waited):
+                self._leaves_out = False
+                yield packet
+                continue
+            if not self._leaves_out:
+                self._stream.codec_context.flush_buffers()  # what it holds would build on what is left out
+            self._leaves_out = True
+            self._left_out(self._ledger.leave_out())
 
     def _refuses(self, packet: Packet[VideoStream]) -> bool:
         """Whether an error means that hardware is not made for this video: no picture came, not even of a keyframe."""
@@ -362,6 +408,13 @@ class _Ledger:
         if len(self._awaited) > _AWAITED:
             heapq.heappop(self._awaited)
 
+    def leave_out(self) -> int:
+        """A packet is not decoded, and what the decoder holds does not come out. Returns how many pictures that are."""
+        count = 1 + len(self._awaited)
+        self._awaited.clear()
+        self.index += count
+        return count
+
     def fail(self, packet: Packet[VideoStream] | None = None) -> None:
         """The decoder refused a packet, or (None) a packet could not be read."""
         if packet is None or self._is_new(packet):
@@ -462,7 +515,12 @@ def video_stream(container: InputContainer) -> VideoStream:
     return stream
 
 
-def _packets(container: InputContainer, stream: VideoStream, ledger: _Ledger) -> Iterator[Packet[VideoStream]]:
+def _packets(
+    container: InputContainer,
+    stream: VideoStream,
+    ledger: _Ledger,
+    reading: Callable[[Iterator[Packet[VideoStream]]], Iterator[Packet[VideoStream]]] = iter,
+) -> Iterator[Packet[VideoStream]]:
     """Packets as read, and the empty one at the end that makes the decoder give what it still holds."""
     from av.error import InvalidDataError
 
@@ -472,7 +530,7 @@ def _packets(container: InputContainer, stream: VideoStream, ledger: _Ledger) ->
     unreadable = 0
     while unreadable < _GIVE_UP:
         try:
-            for packet in container.demux(stream):
+            for packet in reading(container.demux(stream)):
                 if packet.size:
                     unreadable = 0
                     if guessed:

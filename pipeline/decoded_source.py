@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
+from pipeline import reasons
 from pipeline.decode import Decoder, Picture
 from pipeline.errors import FramechainError
 from pipeline.hardware import DecoderName
@@ -79,7 +80,7 @@ class DecodedSource(SteppedSource):
         return picture.timestamp
 
     def _count(self, decoder: Decoder) -> None:
-        for reason, count in (("corrupt", decoder.corrupt), ("missing", decoder.missing)):
+        for reason, count in ((reasons.CORRUPT, decoder.corrupt), (reasons.MISSING, decoder.missing)):
             if count > self._counted[reason]:
                 self._dropped[reason] += count - self._counted[reason]
                 self._counted[reason] = count

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.address import redacted
-from pipeline.channel import Aborted, Channel
+from pipeline.channel import Aborted
 from pipeline.checkpoint.checkpoints import Checkpoints
 from pipeline.checkpoint.mark import Mark
 from pipeline.checkpoint.progress import Onward
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.output import PLACEHOLDER
 from pipeline.frame import Frame
-from pipeline.intake import Entry, Gathering, Intake, Item
+from pipeline.intake import Intake, Item
+from pipeline.limits import check_open_files, start
+from pipeline.line import Freshness, Line
 from pipeline.live.supervisor import Supervisor
 from pipeline.metrics import Metrics, Snapshot, StageMetrics
 from pipeline.roster import Member, Names, Part, Roster
@@ -44,6 +46,9 @@ Phase = Literal["starting", "running", "stopping", "ended"]
 
 _POLL = 0.05  # seconds between looks at a source that leaves
 
+_SOON = 2.0
+"""Seconds that a run with `keep_going` waits for cameras before it begins without those that do not answer."""
+
 
 class Pipeline:
     """A chain of stages over sources, into sinks.
@@ -61,7 +66,7 @@ class Pipeline:
         keep_going: count a frame on which a stage or sink fails, leave it out, and go on; go on without a source that
             cannot be opened, as long as there is another, and take in a camera once it is there.
         queue: frames that may wait before each part; before one that takes batches, two batches may.
-        staleness: seconds that a frame of a live source may wait before it is dropped.
+        staleness: seconds that a frame of a live source may wait, in all queues together, before it is dropped.
         trace: collects every frame's way through every part.
         checkpoint: a folder in which what the run remembers is saved every `checkpoint_every` seconds and at its end.
         resume: go on from what is saved there; where nothing is, begin anew. fresh: begin anew whatever is there.
@@ -69,6 +74,7 @@ class Pipeline:
         on_failure: what to do when a stage or sink fails on a frame: "end" the run; "skip" it and count it; or
             "restart" the stage as well, with what it remembers, at most five times a minute; if not given: "skip" with
             `keep_going`, else "end". Sinks are not restarted.
+        max_sources: at once; more are refused, as they are a mistake more often than not.
         watchdog: seconds that a stage or sink may take for one call; `overdue` tells of those that take longer.
 
     Attributes:
@@ -78,8 +84,8 @@ class Pipeline:
         began: the ids of the sources it was made with, in their order; None for one that was left out.
 
     Raises:
-        UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri; or there is a
-            checkpoint that cannot be gone on from, or that would be overwritten unasked.
+        UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri; there are too many
+            sources; or there is a checkpoint that cannot be gone on from, or that would be overwritten unasked.
         ValueError: there is no source, and it is not a service.
     """
 
@@ -100,15 +106,19 @@ class Pipeline:
         service: bool = False,
         on_failure: Literal["end", "skip", "restart"] | None = None,
         watchdog: float | None = 60.0,
+        max_sources: int = 256,
     ) -> None:
         if not (sources or service):
             raise ValueError("a pipeline needs at least one source")
         check_chain(stages, [(sink.name, sink.requires) for sink in sinks])
+        self._max_sources = max_sources
+        self._check_count(len(sources))
         self.metrics = Metrics()
         self.infos: list[SourceInfo] = []
         self._sources = [create_source(source) if isinstance(source, str) else source for source in sources]
         self._stages, self._sinks = list(stages), list(sinks)
         self._queue = queue
+        self._staleness = staleness
         self._patience = staleness / 2  # a window that long would make frames stale
         self._control = Control(self.metrics, keep_going, trace, on_failure)
         self._watchdog = None if watchdog is None else Watchdog(self.metrics, watchdog)
@@ -124,6 +134,7 @@ class Pipeline:
                 raise
         elif resume or fresh:
             raise UsageError("--resume and --fresh are about what --checkpoint DIR saves; give that too")
+        self._unwanted: set[str] = set()  # sources that are removed with what is inside
         self._intake = Intake(
             queue,
             staleness,
@@ -131,9 +142,10 @@ class Pipeline:
             Window(self._patience),
             self._checkpoints,
             self._control.stopping.is_set,
+            self._unwanted,
         )
-        self._channels: list[Channel[Entry]] = []
-        self._results: Channel[Entry] | None = None
+        self._channels: list[Line] = []
+        self._results: Line | None = None
         self._supervisors: dict[str, Supervisor] = {}  # what it begins with
         self._expected: list[SourceInfo] = []
         self._service = service
@@ -141,6 +153,7 @@ class Pipeline:
         self._crews: list[Crew] = []
         self._reading: StageMetrics | None = None
         self._changing = threading.Lock()  # of who is in the run
+        self._expecting = threading.Lock()
         self._opened: list[Supervisor | Stage | Sink] = []
         self._ended = threading.Event()
         self._started = self._running = False
@@ -156,10 +169,10 @@ class Pipeline:
         return self.wait()
 
     def start(self) -> None:
-        """Open everything and begin. Sources and outputs are tried before any model is loaded.
+        """Open everything and begin. Options and outputs are tried first, then sources, and models are loaded last.
 
         Raises:
-            FramechainError: a part cannot be opened; what was open is closed again.
+            FramechainError: a part cannot be opened, or the system gives no threads; what was open is closed again.
             RuntimeError: it was started before.
         """
         if self._started:
@@ -176,15 +189,24 @@ class Pipeline:
             return
         readers, workers = self._wire()
         self.metrics.start()
-        if self._checkpoints is not None:
-            self._checkpoints.start()
-        if self._watchdog is not None:
-            self._watchdog.start()
-        self._trimmer.start()
+        try:
+            if self._checkpoints is not None:
+                self._checkpoints.start()
+            if self._watchdog is not None:
+                self._watchdog.start()
+            self._trimmer.start()
+            for thread in (*workers, *readers, threading.Thread(target=self._finish, args=(workers,), name="finish")):
+                thread.daemon = True
+                start(thread)
+        except FramechainError:
+            self.abort()
+            self._close_opened()
+            if self._watchdog is not None:
+                self._watchdog.close()
+            self._trimmer.close()
+            self._ended.set()
+            raise
         self._running = True
-        for thread in (*workers, *readers):
-            thread.start()
-        threading.Thread(target=self._finish, args=(workers,), name="finish", daemon=True).start()
 
     def wait(self, timeout: float | None = None) -> Snapshot:
         """Wait for the end and return the final figures.
@@ -248,19 +270,26 @@ class Pipeline:
                 if begun:
                     self.infos = [*self.infos, info]
                     self._intake.begin(info)
-                member.thread.start()
+                try:
+                    start(member.thread)
+                except FramechainError:
+                    self._intake.end(info.id)
+                    self._release(member, "reader")
+                    raise
         except BaseException:
             supervisor.close(0)
             raise
         return info
 
-    def remove(self, source: str, timeout: float | None = None) -> bool:
+    def remove(self, source: str, timeout: float | None = None, drop: bool = False) -> bool:
         """Take a source out while the others go on. Any thread may, but none of the chain's own.
 
         No more is read of it, its frames inside are finished, stages forget it, sinks close what they have of it alone.
 
         Args:
             source: its id. timeout: seconds to wait for all that; none: as long as it takes.
+            drop: its frames inside, but for those that sinks have been given, are dropped and counted ("removed"): it
+                is out as soon as the calls that go on are done.
 
         Returns:
             whether it is out; if not, it leaves later.
@@ -273,6 +302,8 @@ class Pipeline:
         if (member := self._roster.get(source)) is None:
             raise UsageError(f"no source of this run is called '{source}'{nearest(source, self._roster.names())}")
         member.passing = True
+        if drop:
+            self._unwanted.add(source)
         member.supervisor.end()
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         hung = time.monotonic() + _READER_GRACE
@@ -313,9 +344,17 @@ class Pipeline:
         """The calls that take longer now than `watchdog` allows, in words."""
         return [] if self._watchdog is None else self._watchdog.overdue()
 
+    def _check_count(self, sources: int) -> None:
+        if sources > self._max_sources:
+            raise UsageError(
+                f"{sources:,} sources are more than max_sources, {self._max_sources:,}; raise it in the configuration "
+                "if they are meant, else name fewer, or run them in groups"
+            )
+
     def _check_takes_more(self) -> None:
         if not self._started or self._reading is None or self.stopping or self._ended.is_set():
             raise _over()
+        self._check_count(len(self._roster) + 1)
         for sink in self._sinks:
             if sink.per_source and PLACEHOLDER not in str(getattr(sink, "path", PLACEHOLDER)) and self._names.used:
                 raise UsageError(
@@ -325,7 +364,7 @@ class Pipeline:
     def _opening(self, supervisor: Supervisor) -> tuple[SourceInfo, bool]:
         """Wait for a source that is added: what is known of it, and whether it is there."""
         try:
-            info = supervisor.opened(self._control.stopping)
+            info = supervisor.opened(self._control.stopping, _SOON if self._control.keep_going else None)
         except FramechainError as error:
             expected = supervisor.await_return(error) if self._control.keep_going else None
             if expected is None:
@@ -338,7 +377,7 @@ class Pipeline:
 
     def __iter__(self) -> Iterator[Frame]:
         """Run, giving each frame as it leaves the chain. Leaving the loop early ends the run."""
-        self._results = Channel(self._queue)
+        self._results = self._channel(Line(self._queue))
         self.start()
         try:
             while entries := self._results.take(1)[1]:
@@ -369,6 +408,12 @@ class Pipeline:
         self._ended.set()
 
     def _open(self) -> None:
+        check_open_files(len(self._sources))
+        for stage in self._stages:
+            stage.check()
+        for sink in self._sinks:
+            self._opened.append(sink)
+            sink.open()
         supervisors = [Supervisor(source) for source in self._sources]
         self._opened += supervisors
         self.began = [None] * len(supervisors)
@@ -377,7 +422,7 @@ class Pipeline:
             supervisor.start()
         for supervisor in supervisors:
             try:
-                info = supervisor.opened(self._control.stopping)
+                info = supervisor.opened(self._control.stopping, _SOON if self._control.keep_going else None)
                 if info is None:
                     return  # stopped
                 infos = self.infos
@@ -398,9 +443,6 @@ class Pipeline:
             self._supervisors[name] = supervisor
         if self._checkpoints is not None:
             self._checkpoints.check_sources(named)
-        for sink in self._sinks:
-            self._opened.append(sink)
-            sink.open()
         if self._checkpoints is not None:
             self._checkpoints.restore_sinks(self._sinks)
         for stage in self._stages:
@@ -442,13 +484,13 @@ class Pipeline:
         if not self._service:
             self._intake.close()
 
-        outlets = [self._channel() for _ in self._sinks]
-        end = Fan(outlets, self._results, self._control)
+        outlets = [self._channel(Line(self._queue)) for _ in self._sinks]
+        end = Fan(outlets, self._results, self._control, self._freshness())
         chain = self._stages or [_Pass()]
         dispatches = [stage.dispatch() for stage in chain]
         # the first stage that takes batches gathers them from all cameras; to those after it they come in one piece
         gathers = next((n for n, dispatch in enumerate(dispatches) if dispatch.batch > 1), 0)
-        channels = [self._channel(2 * dispatch.batch, n == gathers) for n, dispatch in enumerate(dispatches[1:], 1)]
+        channels = [self._between(dispatch.batch, n == gathers) for n, dispatch in enumerate(dispatches[1:], 1)]
         inboxes: list[Inbox] = [self._intake, *channels]
         outboxes: list[Outbox] = [*channels, end]
         workers = []
@@ -498,8 +540,9 @@ class Pipeline:
 
     def _expect(self, width: int, height: int) -> None:
         if width and height:  # a camera that is not there yet has no size
-            for part in self._crews or self._stages:
-                part.expect(width, height)
+            with self._expecting:
+                for part in self._crews or self._stages:
+                    part.expect(width, height)
 
     def _gone(self, name: str) -> None:
         """All ends of the chain are done with a source."""
@@ -514,12 +557,19 @@ class Pipeline:
             self.metrics.retire(member.name)
             with self._changing:
                 self.infos = [info for info in self.infos if info.id != member.name]
+        self._unwanted.discard(member.name)
         member.out.set()
 
-    def _channel(self, capacity: int = 0, gathers: bool = False) -> Channel[Entry]:
-        capacity = max(self._queue, capacity)
-        self._channels.append(Gathering(capacity, Window(self._patience)) if gathers else Channel(capacity))
-        return self._channels[-1]
+    def _between(self, batch: int, gathers: bool) -> Line:
+        window = Window(self._patience) if gathers else None
+        return self._channel(Line(max(self._queue, 2 * batch), self._freshness(), window))
+
+    def _channel(self, line: Line) -> Line:
+        self._channels.append(line)
+        return line
+
+    def _freshness(self) -> Freshness:
+        return Freshness(self._staleness, self._control.lost, self._unwanted, self._control.marks)
 
     def _finish(self, workers: list[threading.Thread]) -> None:
         if self._service:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.decode import Decoder, video_stream
 from pipeline.errors import UsageError
+from pipeline.inference.installed import cuda_may_be_here
 from pipeline.picture_size import MOST_PIXELS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("framechain")
 
 DecoderName: TypeAlias = Literal["auto", "software", "cuda", "vaapi", "videotoolbox", "d3d11va", "vulkan"]
-KINDS = ("cuda", "vaapi", "videotoolbox", "d3d11va", "vulkan")
+KINDS: tuple[DecoderName, ...] = ("cuda", "vaapi", "videotoolbox", "d3d11va", "vulkan")
 """FFmpeg's names, the best first. Its qsv and amf are codecs of their own, which no container opens by itself."""
 
 Opening: TypeAlias = "Callable[[HWAccel | None], InputContainer]"
@@ -100,6 +101,11 @@ def accelerator(kind: str) -> HWAccel:
         device.create(Codec("h264", "r"))
     except (FFmpegError, NotImplementedError) as error:
         reason = error.strerror if isinstance(error, FFmpegError) else "not for H.264"
+        if kind == "cuda" and not cuda_may_be_here():  # FFmpeg says "Operation not permitted"
+            raise UsageError(
+                "there is no cuda here that decodes video: no NVIDIA GPU with its driver is to be seen (nvidia-smi "
+                "lists them); leave decoder at auto, or install the driver"
+            ) from error
         raise UsageError(
             f"there is no {kind} here that decodes video ({reason}); leave decoder at auto, or check card and driver"
         ) from error
@@ -114,7 +120,7 @@ class _Refused(UsageError):
         super().__init__(f"{self.reason}; leave decoder at auto")
 
 
-def _present() -> Iterator[str]:
+def _present() -> Iterator[DecoderName]:
     for kind in KINDS:
         try:
             accelerator(kind)
@@ -123,7 +129,7 @@ def _present() -> Iterator[str]:
         yield kind
 
 
-def _by(kind: str, opening: Opening, make: Callable[[InputContainer], Decoder]) -> Decoder:
+def _by(kind: DecoderName, opening: Opening, make: Callable[[InputContainer], Decoder]) -> Decoder:
     """Decodes in this hardware or not at all."""
     from av import FFmpegError
 
@@ -139,9 +145,11 @@ def _by(kind: str, opening: Opening, make: Callable[[InputContainer], Decoder]) 
         container.close()
         raise _Refused(kind, what)
     try:
-        return _made(container, make)
+        decoder = _made(container, make)
     except FFmpegError as error:
         raise _Refused(kind, what) from error
+    decoder.hardware = kind
+    return decoder
 
 
 def _made(container: InputContainer, make: Callable[[InputContainer], Decoder]) -> Decoder:
@@ -152,7 +160,7 @@ def _made(container: InputContainer, make: Callable[[InputContainer], Decoder]) 
         raise
 
 
-def _is_worth_it(kind: str, opening: Opening, make: Callable[[InputContainer], Decoder]) -> bool:
+def _is_worth_it(kind: DecoderName, opening: Opening, make: Callable[[InputContainer], Decoder]) -> bool:
     """Whether it gives the same first pictures as software, and no slower."""
     with opening(None) as container:
         codec = video_stream(container).codec_context.codec

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
-from pipeline.channel import Aborted, Channel
+from pipeline import reasons
+from pipeline.channel import Aborted
 from pipeline.checkpoint.checkpoints import Checkpoints
 from pipeline.checkpoint.mark import Mark
 from pipeline.frame import Frame
@@ -21,14 +22,17 @@ class Item:
     """A frame inside the engine, with the times the metrics need.
 
     Attributes:
-        entered: perf_counter when it was read. queued: when it was put into its present queue.
+        entered: perf_counter when it was read. queued: since when it waits: when the part before was done with it.
         undelivered: sinks that have not written it yet.
+        live: whether it may be dropped when it is late. waited: seconds, in all queues that it was taken from.
     """
 
     frame: Frame
     entered: float
     queued: float
     undelivered: int = 0
+    live: bool = False
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class _Lane:
     gap: bool = False  # a frame that came first after a gap was dropped: the next one is that now
     full: bool = False  # its reader waits for room
     joined: float = 0.0  # where the line was when it joined: media time, seconds
+    turn: int = 0  # when it last had one
 
 
 class Intake:
@@ -70,7 +75,8 @@ class Intake:
 
     While every open source is a file, frames are taken by media time (ties: in the order of the sources), so
     the line, and with it every output, is the same on each run. As soon as one is live, they are taken in
-    order of arrival: nobody waits for a camera.
+    turns: nobody waits for a camera, and a chain that is too slow for all of them is shared by them. (By time of
+    arrival, one of eight equal cameras had 19 of 20 turns.)
 
     A file's reader waits for room. A live source's does not: its oldest waiting frame gives way to the
     newest, and one that waited longer than `staleness` is not started on at all. Who takes batches gets live frames
@@ -83,6 +89,7 @@ class Intake:
         window: how long a batch is held open for other cameras.
         checkpoints: gives the marks that go into the line; None: there are none.
         stopping: tells whether nothing more is read. Then no source ends in the line before the last mark.
+        unwanted: sources of which nothing is handed on.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Intake:
         window: Window,
         checkpoints: Checkpoints | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        unwanted: Container[str] = frozenset(),
     ) -> None:
         self._capacity = capacity
         self._staleness = staleness
@@ -100,6 +108,7 @@ class Intake:
         self._window = window
         self._checkpoints = checkpoints
         self._stopping = stopping
+        self._unwanted = unwanted
         self._lanes: dict[str, _Lane] = {}
         self._notices: deque[Begin | End | Mark] = deque()
         self._changed = threading.Condition()
@@ -107,6 +116,7 @@ class Intake:
         self._aborted = False
         self._taken = 0
         self._order = 0
+        self._turns = 0
         # media time of the last frame of a file that was handed on
         self._line = 0.0 if checkpoints is None else checkpoints.line
         self._over = False
@@ -116,7 +126,7 @@ class Intake:
         with self._changed:
             saved = self._checkpoints
             joined = self._line if saved is None else saved.begin(source.id, self._line)
-            self._lanes[source.id] = _Lane(source, self._place(source), joined=joined)
+            self._lanes[source.id] = _Lane(source, self._place(source), joined=joined, turn=self._turns)
             self._window.begin(source)
             self._notices.append(Begin(source))
             self._changed.notify_all()
@@ -151,7 +161,7 @@ class Intake:
             if lane.info.live:
                 while len(lane.frames) >= self._capacity:
                     lane.gap |= lane.frames.popleft().frame.discontinuity
-                    self._lose(lane.info.id, "queue full")
+                    self._lose(lane.info.id, reasons.QUEUE_FULL)
             else:
                 while len(lane.frames) >= self._capacity and not self._aborted:
                     lane.full = True
@@ -159,6 +169,7 @@ class Intake:
                 lane.full = False
             if self._aborted:
                 raise Aborted
+            item.live = lane.info.live
             lane.frames.append(item)
             self._window.arrived(lane.info.id, item.entered)
             self._changed.notify_all()
@@ -232,10 +243,17 @@ class Intake:
             if lane is None:
                 break
             item = lane.frames.popleft()
-            if lane.info.live and time.perf_counter() - item.queued > self._staleness:
-                lane.gap |= item.frame.discontinuity
-                self._lose(lane.info.id, "stale")
+            if lane.info.id in self._unwanted:
+                self._lose(lane.info.id, reasons.REMOVED)
+                self._changed.notify_all()  # there is room for what its reader still holds
                 continue
+            item.waited = time.perf_counter() - item.queued
+            if item.live and item.waited > self._staleness:
+                lane.gap |= item.frame.discontinuity
+                self._lose(lane.info.id, reasons.STALE)
+                continue
+            self._turns += 1
+            lane.turn = self._turns
             if not lane.info.live:
                 self._line = max(self._line, lane.joined + item.frame.timestamp)
             item.frame.discontinuity |= lane.gap
@@ -275,32 +293,7 @@ class Intake:
         if not waiting:
             return None
         if any(lane.info.live for lane in self._lanes.values()):
-            return min(waiting, key=lambda lane: lane.frames[0].entered)
+            return min(waiting, key=lambda lane: (lane.turn, lane.frames[0].entered))
         if len(waiting) < sum(1 for lane in self._lanes.values() if lane.frames or not lane.ended):
             return None  # a file that has not been decoded so far might hold an earlier frame
         return min(waiting, key=lambda lane: (lane.joined + lane.frames[0].frame.timestamp, lane.order))
-
-
-class Gathering(Channel[Entry]):
-    """The channel before the first stage that takes batches: live frames leave it as the window says."""
-
-    def __init__(self, capacity: int, window: Window) -> None:
-        super().__init__(capacity)
-        self._window = window
-
-    def put(self, entry: Entry) -> None:
-        """Add an entry, waiting for room."""
-        super().put(entry)
-        with self._lock:
-            if isinstance(entry, Begin):
-                self._window.begin(entry.source)
-            elif isinstance(entry, End):
-                self._window.end(entry.source)
-            elif isinstance(entry, Item):
-                self._window.arrived(entry.frame.source, entry.entered)
-
-    def _pause(self, limit: int) -> float:
-        if not all(isinstance(entry, Item) for entry in self._items):
-            return 0.0
-        frames = ((item.frame.source, item.entered) for item in self._items if isinstance(item, Item))
-        return self._window.pause(frames, limit, time.perf_counter())

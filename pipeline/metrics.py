@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+from pipeline import reasons
 from pipeline.checkpoint.progress import Progress
 
 # Sixteen buckets an octave from a microsecond up: a quantile is off by at most 2^(1/32) - 1 = 2.2 %,
@@ -23,6 +24,15 @@ _BUCKETS = 32 * _BUCKETS_PER_OCTAVE
 
 ENDED = "ended sources"
 """The one account of those sources that left a run long ago."""
+
+CAMERA = "camera"
+"""The bottleneck of a run in which everything waits for live sources."""
+
+_KEEPS_UP = 0.01
+"""Share of the frames that may be late in a chain that keeps up with its cameras: what a hiccup costs."""
+
+_IDLE = 0.5
+"""Share of its time up to which not even the slowest part can be what is too slow: late frames came in a burst."""
 
 _REMEMBERED = 16  # sources that left, with accounts of their own
 
@@ -168,6 +178,10 @@ class Tended(Protocol):
         """Its last changes of state, at least one."""
 
     @property
+    def live(self) -> bool:
+        """Whether it gives frames at its own pace."""
+
+    @property
     def connections(self) -> int:
         """How often it was opened and gave a frame."""
 
@@ -206,9 +220,11 @@ class Snapshot:
         fps: frames that went through the whole chain, a second.
         latency: from a frame's decoding to its leaving the last sink.
         latency_total: the sum of all latencies. latency_within: (seconds, frames within them), for rates of change.
-        bottleneck: name of the part that bounds the chain.
+        slowest: name of the part with the least FPS alone. Waiting for a camera is no work of "decode".
+        bottleneck: what bounds the chain: that part, or `CAMERA` where live sources alone set the pace, as the chain
+            keeps up with them.
         efficiency: chain FPS / FPS of the slowest part alone, here from its working time within this run;
-            `framechain bench` measures each part alone for real.
+            `framechain bench` measures each part alone for real. With `CAMERA`: the share of its time that is used.
         peak_memory: most resident bytes of the process; None where the system does not tell.
     """
 
@@ -218,6 +234,7 @@ class Snapshot:
     latency: Percentiles
     latency_total: float
     latency_within: list[tuple[float, int]]
+    slowest: str | None
     bottleneck: str | None
     efficiency: float
     peak_memory: int | None
@@ -349,6 +366,7 @@ class _Told:
     dropped: Counter[str]
     changes: list[Change]
     connections: int
+    live: bool
 
 
 @dataclass(slots=True)
@@ -409,7 +427,7 @@ class Metrics:
 
     def ended(self, before: Progress) -> None:
         """What was counted in earlier runs of sources that are gone."""
-        told = _Told(Counter(), [Change("ended", time.time())], 0)
+        told = _Told(Counter(), [Change("ended", time.time())], 0, True)
         with self._lock:
             self._sources[ENDED] = _SourceAccount(
                 told, before.given, before.finished, Counter(before.lost), Counter(before.unread)
@@ -420,21 +438,26 @@ class Metrics:
         with self._lock:
             account = self._sources[source]
         reader = account.reader
-        told = _Told(reader.dropped, reader.changes, reader.connections)
+        told = _Told(reader.dropped, reader.changes, reader.connections, reader.live)
         with self._lock:
             account.reader = told
             if remaining := account.given - account.finished - sum(account.lost.values()):
-                account.lost["abandoned"] += remaining
+                account.lost[reasons.ABANDONED] += remaining
             self._retired.append(source)
             if len(self._retired) > _REMEMBERED:
                 self._fold(self._sources.pop(self._retired.popleft()))
 
     def _fold(self, account: _SourceAccount) -> None:
-        nobody = _SourceAccount(_Told(Counter(), [], 0))
+        nobody = _SourceAccount(_Told(Counter(), [], 0, True))
         whole, one = self._sources.get(ENDED, nobody), account.reader
         before = whole.reader
         self._sources[ENDED] = _SourceAccount(
-            _Told(before.dropped + one.dropped, one.changes[-1:], before.connections + one.connections),
+            _Told(
+                before.dropped + one.dropped,
+                one.changes[-1:],
+                before.connections + one.connections,
+                before.live and one.live,
+            ),
             whole.given + account.given,
             whole.finished + account.finished,
             whole.lost + account.lost,
@@ -452,7 +475,7 @@ class Metrics:
             self._ended = time.perf_counter()
             for account in self._sources.values():
                 if remaining := account.given - account.finished - sum(account.lost.values()):
-                    account.lost["aborted"] += remaining
+                    account.lost[reasons.ABORTED] += remaining
 
     def given(self, source: str) -> None:
         """A source gave a frame to the chain."""
@@ -461,7 +484,7 @@ class Metrics:
                 return  # it had been given up, and its reader woke up after all
             account.given += 1
             if self._ended is not None:  # read while the run was aborted
-                account.lost["aborted"] += 1
+                account.lost[reasons.ABORTED] += 1
 
     def lost(self, source: str, reason: str) -> None:
         """A frame left the chain before its end. Once the run is over it has been counted as aborted already."""
@@ -497,6 +520,9 @@ class Metrics:
         fps = frames / elapsed if elapsed else 0.0
         working = [stage for stage in stages if stage.frames]
         slowest = min(working, key=lambda stage: stage.fps_alone, default=None)
+        efficiency = min(1.0, fps / slowest.fps_alone) if slowest else 0.0
+        live = all(one.reader.live for one in accounts.values())
+        keeps_up = live and (efficiency <= _IDLE or _late_share(sources) <= _KEEPS_UP)
         return Snapshot(
             elapsed=elapsed,
             frames=frames,
@@ -504,8 +530,9 @@ class Metrics:
             latency=latency,
             latency_total=total,
             latency_within=within,
-            bottleneck=slowest.name if slowest else None,
-            efficiency=min(1.0, fps / slowest.fps_alone) if slowest else 0.0,
+            slowest=slowest.name if slowest else None,
+            bottleneck=CAMERA if slowest and keeps_up else slowest.name if slowest else None,
+            efficiency=efficiency,
             peak_memory=peak_memory(),
             stages=stages,
             sources=sources,
@@ -529,6 +556,11 @@ def _source_snapshot(
         connections=connections,
         changes=changes,
     )
+
+
+def _late_share(sources: Sequence[SourceSnapshot]) -> float:
+    late = sum(source.dropped.get(reason, 0) for source in sources for reason in reasons.TOO_LATE)
+    return late / max(1, sum(source.captured for source in sources))
 
 
 def unique(name: str, taken: Container[str]) -> str:

@@ -48,6 +48,11 @@ class RecordedSource(SteppedSource):
             raise ValueError("loop and rate are for recordings played as cameras; add realtime: true")
         return self
 
+    @property
+    def waited(self) -> float:
+        """For frames that were not due."""
+        return self._waited
+
     @abstractmethod
     def rewind(self) -> None:
         """Make the next `grab` give the first frame again."""
@@ -75,7 +80,10 @@ class RecordedSource(SteppedSource):
             timestamp = index / self.rate
         if played.start is None:
             played.start = time.monotonic() - timestamp
-        if self._abandoned.wait(max(0.0, played.start + timestamp - time.monotonic())):
+        now = time.monotonic()
+        abandoned = self._abandoned.wait(max(0.0, played.start + timestamp - now))
+        self._waited += time.monotonic() - now
+        if abandoned:
             return None
         if played.last is not None:
             played.step = timestamp - played.last.timestamp

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text as Line
 
-from pipeline.metrics import Percentiles, Snapshot, SourceSnapshot, StageSnapshot
+from pipeline.metrics import CAMERA, Percentiles, Snapshot, SourceSnapshot, StageSnapshot
 
 
 def tables(snapshot: Snapshot) -> Group:
@@ -55,7 +55,7 @@ def _stage_table(snapshot: Snapshot) -> Table:
             *(f"{1000 * seconds:.1f}" for seconds in times),
             f"{stage.batch_mean:.1f}",
             str(stage.queue_max),
-            style="bold" if stage.name == snapshot.bottleneck else "",
+            style="bold" if stage.name == snapshot.slowest else "",
         )
     return table
 
@@ -83,10 +83,12 @@ def _source_table(sources: list[SourceSnapshot]) -> Table:
 
 
 def _summary(snapshot: Snapshot) -> Line:
-    bottleneck = f" (bottleneck: {snapshot.bottleneck})" if snapshot.bottleneck else ""
+    slowest, share = snapshot.slowest, f"{snapshot.efficiency:.0%}"
+    bound = f"efficiency {share}" + (f" (bottleneck: {slowest})" if slowest else "")
+    if snapshot.bottleneck == CAMERA:
+        bound = f"the camera's own rate (the slowest part, {slowest}, is busy {share} of the time)"
     return Line(
-        f"\n{snapshot.frames:,} frames in {snapshot.elapsed:.1f} s: {snapshot.fps:.1f} FPS, "
-        f"efficiency {snapshot.efficiency:.0%}{bottleneck}\n"
+        f"\n{snapshot.frames:,} frames in {snapshot.elapsed:.1f} s: {snapshot.fps:.1f} FPS, {bound}\n"
         f"{latency_line(snapshot.latency, snapshot.peak_memory)}"
     )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 from typing_extensions import Self
 
+from pipeline import reasons
 from pipeline.address import redacted
 from pipeline.component import Component
 from pipeline.errors import UsageError
@@ -94,16 +95,18 @@ class Source(Component, ABC):
     )
 
     _dropped: Counter[str] = PrivateAttr(default_factory=Counter)
+    _waited: float = PrivateAttr(0.0)
     _abandoned: threading.Event = PrivateAttr(default_factory=threading.Event)
 
     @property
     def dropped(self) -> Counter[str]:
-        """Frames that were not given, by reason.
-
-        "corrupt": damaged. "missing": announced by the file but not in it, as it was cut short.
-        "every": skipped because of `every`.
-        """
+        """Frames that were not given, by reason (pipeline/reasons.py): corrupt, missing, every, stale."""
         return self._dropped
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds, in all, that `read` did nothing but wait for frames to come; None where it cannot tell."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -214,11 +217,14 @@ class SteppedSource(Source):
                 return None
             self._broken |= moment.discontinuity
             if moment.index % self.every:
-                self._dropped["every"] += 1
+                self._dropped[reasons.EVERY] += 1
+                continue
+            if self.late():
+                self._dropped[reasons.STALE] += 1
                 continue
             image = self.retrieve()
             if image is None:
-                self._dropped["corrupt"] += 1
+                self._dropped[reasons.CORRUPT] += 1
                 continue
             self._given += 1
             broken, self._broken = self._broken, False
@@ -234,15 +240,19 @@ class SteppedSource(Source):
                 raise self._changed(index)
             self._broken |= moment.discontinuity
             if moment.index % self.every:
-                self._dropped["every"] += 1
+                self._dropped[reasons.EVERY] += 1
                 continue
             wanted += 1
             if moment.index == index:
                 self._given = given
                 self._broken = False
                 if wanted > given:  # the image could not be made
-                    self._dropped["corrupt"] += wanted - given
+                    self._dropped[reasons.CORRUPT] += wanted - given
                 return
+
+    def late(self) -> bool:
+        """Whether the grabbed frame is too old to be made into an image."""
+        return False
 
     def advance(self) -> Moment | None:
         """The next moment that counts: where `grab` moves to."""

@@ -72,6 +72,13 @@ class Stage(Component, ABC):
         batch, workers = self.suits()
         return Dispatch(self.batch or batch, self.workers or workers)
 
+    def check(self) -> None:
+        """Refuse what can be refused at once; called for the whole chain before anything is opened or loaded.
+
+        Raises:
+            UsageError: an option names what is not here.
+        """
+
     def open(self) -> None:
         """Load models. Called once before the first frame; `process` calls it itself where nobody did."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline.address import redacted
 from pipeline.config import Document
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
+from pipeline.limits import start
 
 logger = logging.getLogger("framechain")
 
@@ -41,7 +43,8 @@ class Watch:
         self._read = read
         self._first = document
         self._rest = self._told = _rest(document)
-        self._present: list[tuple[Any, str]] = []  # entries and the ids of their sources
+        self._changing = threading.Lock()
+        self._present: list[_Present] = []
         self._seen = self._acted = self._signature()
         self._asked = threading.Event()
         self._over = threading.Event()
@@ -51,8 +54,8 @@ class Watch:
         """Begin; the pipeline has been started."""
         entries = _entries(self._first)
         ids = self._pipeline.began
-        self._present = [(entry, source) for entry, source in zip(entries, ids, strict=True) if source is not None]
-        self._thread.start()
+        self._present = [_Present(entry, name) for entry, name in zip(entries, ids, strict=True) if name is not None]
+        start(self._thread)
 
     def ask(self) -> None:
         """Read the file now, changed or not. Safe in a signal's handler."""
@@ -95,16 +98,32 @@ class Watch:
             logger.warning("%s: only sources are changed in a run; restart it for the rest", self._path)
         self._told = rest
         wanted = _entries(document)
-        stay, new = [], list(wanted)
-        for entry, source in self._present:
-            if entry in new:
-                new.remove(entry)
-                stay.append((entry, source))
-            else:
-                self._remove(source)
-        self._present = stay
-        for entry in new:
-            self._add(document, wanted, entry)
+        stay, gone, new = [], [], list(wanted)
+        with self._changing:
+            for present in self._present:
+                if present.entry in new:
+                    new.remove(present.entry)
+                    stay.append(present)
+                else:
+                    present.gone = True
+                    gone.append(present.source)
+            come = [_Present(entry) for entry in new]
+            self._present = [*stay, *come]
+        # cameras that take one viewer only: those that go have gone before others come
+        for leaving in [self._aside(self._remove, source) for source in gone if source is not None]:
+            if leaving.ident is not None:
+                leaving.join()
+        for present in come:
+            self._aside(self._add, document, wanted, present)
+
+    def _aside(self, change: Callable[..., None], *what: Any) -> threading.Thread:
+        """All at once: each that does not answer costs its timeout."""
+        thread = threading.Thread(target=change, args=what, name="watch-change", daemon=True)
+        try:
+            start(thread)
+        except FramechainError:  # one after another, then
+            change(*what)
+        return thread
 
     def _remove(self, source: str) -> None:
         try:
@@ -113,16 +132,33 @@ class Watch:
             return  # it had ended by itself
         logger.info("source %s is removed%s", source, "" if out else ", its last frames are still in the chain")
 
-    def _add(self, document: Document, wanted: list[Any], entry: Any) -> None:
+    def _add(self, document: Document, wanted: list[Any], present: _Present) -> None:
         if self._over.is_set():
             return
         try:
-            info = self._pipeline.add(document.source(wanted.index(entry)))
+            info = self._pipeline.add(document.source(wanted.index(present.entry)))
         except FramechainError as error:
+            with self._changing:
+                if not present.gone:
+                    self._present.remove(present)
+            if self._pipeline.stopping:
+                return
             logger.warning("%s; the other sources go on", redacted(str(error)))
             return
-        self._present.append((entry, info.id))
+        with self._changing:
+            present.source, gone = info.id, present.gone
         logger.info("source %s is added", info.id)
+        if gone:
+            self._remove(info.id)
+
+
+@dataclass(slots=True, eq=False)
+class _Present:
+    """An entry of the file: the id of its source (None: it is being opened), and whether the entry is gone."""
+
+    entry: Any
+    source: str | None = None
+    gone: bool = False
 
 
 def _entries(document: Document) -> list[Any]:

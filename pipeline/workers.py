@@ -15,12 +15,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal, Protocol
 
+from pipeline import reasons
 from pipeline.channel import Aborted, Channel, Sequencer
 from pipeline.checkpoint.mark import Mark
 from pipeline.checkpoint.progress import Onward
 from pipeline.errors import StageError
 from pipeline.frame import Frame
 from pipeline.intake import Begin, End, Entry, Intake, Item
+from pipeline.line import Freshness
 from pipeline.live.supervisor import Begin as BeginSource
 from pipeline.live.supervisor import Supervisor
 from pipeline.metrics import ENDED, Metrics, StageMetrics
@@ -140,23 +142,37 @@ class Control:
 class Fan:
     """The end of the chain: every entry goes to all sinks, and to the user's loop where there is one.
 
-    A frame is finished when the last sink has written it; without sinks, when it gets here.
+    A frame is finished when the last sink has written it; without sinks, when it gets here. All ends get the same
+    frames: one that has waited too long for the slowest of them is dropped for all.
     """
 
-    def __init__(self, sinks: Sequence[Channel[Entry]], results: Channel[Entry] | None, control: Control) -> None:
+    def __init__(
+        self,
+        sinks: Sequence[Channel[Entry]],
+        results: Channel[Entry] | None,
+        control: Control,
+        freshness: Freshness,
+    ) -> None:
         self._sinks = sinks
         self._channels = [*sinks, results] if results else list(sinks)
         self._control = control
+        self._freshness = freshness
 
     def put(self, entry: Entry) -> None:
         """Hand one entry on to all."""
         if isinstance(entry, Item):
+            for channel in self._channels:
+                channel.await_room(entry)
+            if not self._freshness.admits(entry):
+                return
             entry.undelivered = len(self._sinks)
             if not self._sinks:
                 self._control.finished(entry)
         elif isinstance(entry, Mark):
+            self._freshness.tell(entry)
             entry.expect(len(self._channels))
         elif isinstance(entry, End):
+            self._freshness.forget(entry.source)
             entry.undelivered = len(self._sinks)
             if not self._sinks:
                 self._control.ended(entry)
@@ -346,6 +362,9 @@ class Crew:
             if self._control.on_failure == "restart":
                 self._restart(StageError(self._metrics.name, items[0].frame.source, items[0].frame.index, error))
             return [StageError(self._metrics.name, item.frame.source, item.frame.index, error) for item in items]
+        done = time.perf_counter()
+        for item in items:
+            item.queued = done
         return list(items)
 
     def _restart(self, error: StageError) -> None:
@@ -387,19 +406,17 @@ class Crew:
         for entry in batch:
             if isinstance(entry, StageError):
                 self._control.report(entry)
-                self._control.lost(entry.source, f"{entry.stage} failed")
+                self._control.lost(entry.source, reasons.failed(entry.stage))
                 if self._control.on_failure == "end" or self._control.failure is not None:
                     raise Aborted
                 if self._control.marks:
                     self._failed[entry.source] += 1
                 continue
-            if isinstance(entry, Item):
-                entry.queued = time.perf_counter()
-            elif isinstance(entry, Mark):
+            if isinstance(entry, Mark):
                 for source in [source for source in self._failed if source not in (ENDED, *entry.sources)]:
                     self._failed[ENDED] += self._failed.pop(source)
                 for source, count in self._failed.items():
-                    entry.lost(source, f"{self._metrics.name} failed", count)
+                    entry.lost(source, reasons.failed(self._metrics.name), count)
             self._outbox.put(entry)
 
 

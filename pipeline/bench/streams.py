@@ -66,6 +66,7 @@ def hold(make_chain: Callable[[], Chain], streams: int, rate: float | None, late
         rate = rate or _rate_of(uri)
         frames = max(2, round(seconds * rate))
         chain.sources = [_camera(uri, n, rate, frames) for n in range(1, streams + 1)]
+        chain.settings.max_sources = max(streams, chain.settings.max_sources)
         pipeline = chain.pipeline()
         pipeline.start()
         with UsageMeter() as meter:

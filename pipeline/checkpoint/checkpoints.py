@@ -29,7 +29,9 @@ from pipeline.checkpoint.mark import Counted, Mark
 from pipeline.checkpoint.progress import Onward, Progress
 from pipeline.checkpoint.saved import Known, Saved
 from pipeline.errors import FramechainError, UsageError
+from pipeline.files.output import check_writable
 from pipeline.frame import Frame
+from pipeline.limits import start
 from pipeline.metrics import unique
 from pipeline.roster import Names
 from pipeline.sink import Sink
@@ -107,6 +109,7 @@ class Checkpoints:
         self._since = time.monotonic()
         self._saved: Saved | None = None
         self._begun_anew = not resume
+        check_writable(self._path)
         self._claim = Claim(self._folder)
         try:
             if not fresh:
@@ -338,7 +341,7 @@ class Checkpoints:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
         self._writer = threading.Thread(target=self._write, name="checkpoint", daemon=True)
-        self._writer.start()
+        start(self._writer)
 
     def begin(self, source: str, line: float) -> float:
         """A source joins the line. Returns where the files were then: `line`, or what it was in an earlier run."""

@@ -69,7 +69,7 @@ def _log_on_stderr(arguments: list[str]) -> Iterator[None]:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("framechain: %(message)s"))
     logger = logging.getLogger("framechain")
-    before = logger.level
+    before, logger.propagate = logger.level, False  # or a library that sets up logging for all shows each line twice
     logger.addHandler(handler)
     quiet = not {"--quiet", "-q"}.isdisjoint(arguments)
     logger.setLevel(logging.DEBUG if "--debug" in arguments else logging.WARNING if quiet else logging.INFO)
@@ -78,6 +78,7 @@ def _log_on_stderr(arguments: list[str]) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+        logger.propagate = True
 
 
 def _run(arguments: list[str]) -> int:

@@ -143,7 +143,7 @@ class ChainFlags:
         """
         document = Document.read(self.config) if self.config else Document({"stages": list(DEFAULT_STAGES)})
         if sources:
-            document.data["sources"] = list(sources)
+            document.give_sources(sources)
         if not (document.data.get("sources") or none_yet):
             raise UsageError("there is no source; name a video file, camera or address, or test: for a test pattern")
         if self.decoder is not None:
@@ -161,19 +161,19 @@ class ChainFlags:
         if self.motion:
             document.add("stages", "recall", after="detect")
         classes = [name.strip() for group in self.classes or () for name in group.split(",") if name.strip()] or None
-        for stage, option, value in (
-            ("detect", "weights", self.weights),
-            ("embed", "weights", self.embedder),
-            ("detect", "classes", classes),
-            ("detect", "confidence", self.confidence),
-            ("detect", "image_size", self.image_size),
-            ("detect", "adaptive", _ADAPTIVE_INTERVAL if self.adaptive_size else None),
-            ("track", "tracker", self.tracker),
-            ("gate", "every", self.detect_every),
-            ("gate", "motion", self.motion or None),
+        for flag, stage, option, value in (
+            ("--weights", "detect", "weights", self.weights),
+            ("--embedder", "embed", "weights", self.embedder),
+            ("--classes", "detect", "classes", classes),
+            ("--confidence", "detect", "confidence", self.confidence),
+            ("--image-size", "detect", "image_size", self.image_size),
+            ("--adaptive-size", "detect", "adaptive", _ADAPTIVE_INTERVAL if self.adaptive_size else None),
+            ("--tracker", "track", "tracker", self.tracker),
+            ("--detect-every", "gate", "every", self.detect_every),
+            ("--motion", "gate", "motion", self.motion or None),
         ):
             if value is not None:
-                document.set("stages", stage, option, value)
+                document.set("stages", stage, option, value, flag)
         self._set_everywhere(document)
         return document
 
@@ -185,7 +185,7 @@ class ChainFlags:
                 continue
             for option, value in (("device", self.device), ("precision", self.precision), ("runtime", self.runtime)):
                 if value is not None and option in kind.model_fields:
-                    document.set("stages", name, option, value)
+                    document.set("stages", name, option, value, f"--{option}")
             for option, number in (("batch", self.batch), ("workers", self.workers)):
                 if number is not None and kind.stateless:
-                    document.set("stages", name, option, number)
+                    document.set("stages", name, option, number, f"--{option}")

@@ -54,6 +54,7 @@ from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.output import check_writable, replace_file
 from pipeline.files.parts import with_part
+from pipeline.limits import allow_open_files
 from pipeline.metrics import Snapshot
 from pipeline.models import DETECTOR
 from pipeline.report import tables
@@ -205,11 +206,11 @@ def run(
         for sink, path in files:
             if path is not None:
                 document.add("sinks", sink)
-                document.set("sinks", sink, "path", path)
+                document.set("sinks", sink, "path", path, f"--{sink}")
         for sink, url in (("mqtt", mqtt), ("kafka", kafka), ("webhook", webhook)):
             if url is not None:
                 document.add("sinks", sink)
-                document.set("sinks", sink, "url", url)
+                document.set("sinks", sink, "url", url, f"--{sink}")
         if rotate is not None or keep is not None:
             _rotate(document, rotate, keep)
         if mot is not None and config is None and not classes:
@@ -218,12 +219,15 @@ def run(
             document.add("sinks", "window")
         if keep_going:
             document.data["keep_going"] = True
-        if on_failure is not None:
-            document.data["on_failure"] = on_failure
-        if watchdog is not None:
-            document.data["watchdog"] = watchdog
-        saving = {"checkpoint": checkpoint and str(checkpoint), "checkpoint_every": checkpoint_every}
-        document.data.update({key: value for key, value in saving.items() if value is not None})
+        settings = {
+            "on_failure": on_failure,
+            "watchdog": watchdog,
+            "checkpoint": checkpoint and str(checkpoint),
+            "checkpoint_every": checkpoint_every,
+        }
+        for setting, value in settings.items():
+            if value is not None:
+                document.settle(setting, value)
         if resume or fresh:
             document.data.update({"resume": resume, "fresh": fresh})
         return document
@@ -257,7 +261,7 @@ def _rotate(document: Document, rotate: str | None, keep: str | None) -> None:
     if not parted:
         raise UsageError("--rotate is for files, and none is written; add --video, --jsonl, --csv or --mot")
     for name in parted:
-        document.set("sinks", name, "rotate", rotation)
+        document.set("sinks", name, "rotate", rotation, "--rotate")
 
 
 def _execute(
@@ -268,6 +272,7 @@ def _execute(
     health: str | None,
     follower: Callable[[Pipeline], Watch] | None,
 ) -> int:
+    allow_open_files()
     tally = Tally()
     traced = Trace() if trace is not None else None
     pipeline = chain.pipeline(tally, trace=traced, service=follower is not None)

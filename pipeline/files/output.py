@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
+from pipeline import reasons
 from pipeline.address import local_path
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.disk_full import FULL, DiskFull, Pause
@@ -80,14 +81,14 @@ class FileSink(Sink, ABC):
     def write(self, frame: Frame) -> None:
         """Record one frame; where there is no room for it, leave it out and count it, or fail."""
         if self.pause.holds():
-            self.dropped["disk full"] += 1
+            self.dropped[reasons.DISK_FULL] += 1
             return
         try:
             self.record(frame)
         except DiskFull as error:
             if not self.pauses:
                 raise
-            self.dropped["disk full"] += error.frames
+            self.dropped[reasons.DISK_FULL] += error.frames
             self.pause.begin(self._claimed[frame.source], error.frames)
         else:
             self.pause.end()

@@ -8,23 +8,28 @@ import logging
 import os
 import platform
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pipeline import models
-from pipeline.errors import FramechainError
+from pipeline.errors import FramechainError, UsageError
 from pipeline.inference import cache
 from pipeline.inference.candidates import Candidate, Wish, load
-from pipeline.inference.model import Model, admitted, homes, native, runtimes
+from pipeline.inference.installed import cuda_may_be_here
+from pipeline.inference.model import Model, admitted, homes, matching, native, runtimes
 from pipeline.inference.trying import tried
-from trackers.registry import UnknownName
+from trackers.registry import UnknownName, nearest
 
 logger = logging.getLogger("framechain")
 
 _WORTH = 0.95  # of the time of one that computes more exactly: for less gain than that, exactness is not given up
 _EXACTNESS = ("fp32", "fp16", "bf16")
+_DEVICES = ("auto", "cpu", "cuda", "gpu", "npu", "mps")
+"""What our runtimes call devices, without numbers."""
+
 _PACKAGES = (
     *("onnxruntime", "onnxruntime-gpu", "openvino", "torch", "ultralytics"),
     *("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
@@ -68,6 +73,10 @@ def fastest(weights: str | Path, wish: Wish) -> Model:
         else:
             logger.info("%s: %s, the fastest when all were tried%s", path.name, choice.chosen, _failed(choice))
             return model
+    elif remembered.exists():
+        logger.warning("%s is damaged, or from another version; all runtimes are tried again", remembered)
+        with suppress(OSError):
+            remembered.unlink()
     candidates = tried(weights, digest, usual)
     chosen = _best(candidates)
     if chosen is None:
@@ -83,6 +92,36 @@ def fastest(weights: str | Path, wish: Wish) -> Model:
     _tell(made)
     _look_here(made.chosen, weights, path)
     return load(made.chosen, digest, wish)
+
+
+def check_wish(weights: str | Path, device: str, runtime: str) -> None:
+    """Refuse at once, without loading anything, what `fastest` would refuse after a while.
+
+    Raises:
+        UsageError: there are no such weights, or no runtime reads them; there is no such runtime or device.
+        MissingExtra: the runtime is not installed.
+        FramechainError: a bundled or fetched model is damaged.
+    """
+    path = models.resolve(weights)
+    native(path)
+    kind = device.partition(":")[0]
+    if kind == "cuda" and not cuda_may_be_here():
+        raise UsageError(
+            f"there is no device '{device}' here: no NVIDIA GPU with its driver is to be seen (nvidia-smi lists them); "
+            "use --device cpu, or install the driver"
+        )
+    if runtime in ("auto", "native"):
+        ours = all(one.__module__.startswith("pipeline.") for _, one in runtimes.kinds())
+        if ours and kind.partition(".")[0] not in _DEVICES:
+            raise UsageError(f"there is no device '{device}'{nearest(device, _DEVICES)}")
+        return
+    try:
+        named = runtimes.load(runtime)
+    except UnknownName as error:
+        raise UsageError(str(error.args[0])) from error
+    if not matching(devices := named.devices(), device):
+        there = ", ".join(("auto", *devices))
+        raise UsageError(f"{named.label} has no device '{device}' here; use --runtime auto, or --device {there}")
 
 
 def remembered() -> Iterator[tuple[cache.Entry, Choice]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,17 @@ def imported(package: str, missing: MissingExtra) -> Any:
             f"the package {package} is installed and does not load ({reason}); "
             f"run: pip install --force-reinstall {package}"
         ) from error
+
+
+def cuda_may_be_here(root: Path = Path("/")) -> bool:
+    """Whether anything of this machine could be CUDA to a runtime; asks none of them.
+
+    The driver's files say so on Linux, in a container, on Jetson and in WSL; AMD's is CUDA to PyTorch.
+    """
+    if not sys.platform.startswith("linux"):
+        return sys.platform != "darwin"
+    signs = ("proc/driver/nvidia/gpus/*", "dev/nvidia*", "dev/nvhost*", "dev/dxg", "dev/kfd")
+    return any(next(root.glob(sign), None) is not None for sign in signs)
 
 
 def gpus(driver: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -208,8 +209,18 @@ class OpenVinoModel(Model):
         return self._any_size
 
 
+def import_openvino(missing: MissingExtra | None = None) -> Any:
+    """OpenVINO; raises `missing` without it, BrokenRuntime where it does not load.
+
+    It comes with a package by which it reports to its maker each time that it is imported, under an id that it keeps in
+    the user's home. That package is kept from loading; whoever wants it imports it before.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return imported("openvino", missing or MissingExtra("OpenVINO networks", "openvino"))
+
+
 def _core() -> Any:
-    return imported("openvino", MissingExtra("OpenVINO networks", "openvino")).Core()
+    return import_openvino().Core()
 
 
 def _network_file(path: Path) -> Path | None:

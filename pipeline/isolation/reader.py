@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from dataclasses import asdict
 from queue import SimpleQueue
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
 from pipeline.isolation.child import attach
 from pipeline.isolation.messages import Channel, Closed
 from pipeline.isolation.slots import SLOTS, Slots
+from pipeline.live.work import Work
 from pipeline.source import Source
 
 logger = logging.getLogger("framechain")
@@ -95,14 +97,16 @@ class Reading:
             self._read(source)
 
     def _read(self, source: Source) -> None:
+        work = Work(source)
         frame = source.read()
+        worked = time.perf_counter() - work.began()
         if frame is None:
             self._over = True
             self.tell({"end": source.complete})
             return
         self._slots.put(self._slot, frame.image)
         when = [frame.index, frame.timestamp, frame.captured_at, frame.discontinuity]
-        self.tell({"frame": when, "slot": self._slot, "shape": frame.image.shape})
+        self.tell({"frame": when, "slot": self._slot, "shape": frame.image.shape, "worked": worked})
         self._slot = (self._slot + 1) % SLOTS
 
     def _listen(self) -> None:

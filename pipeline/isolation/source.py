@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -165,6 +166,7 @@ class IsolatedSource(Source):
         """
         if self._over or self._abandoned.is_set():
             return None
+        start = time.perf_counter()
         try:
             while self._owed < SLOTS:
                 self._ask({"more": True})
@@ -181,6 +183,8 @@ class IsolatedSource(Source):
         image = self._child.slots.take(told["slot"], told["shape"])
         self._ask({"more": True})
         self._last, timestamp, captured_at, broken = told["frame"]
+        # less than nothing where it was read ahead: the work was done while nobody asked
+        self._waited += time.perf_counter() - start - told["worked"]
         return Frame(image, self.id, self._last, timestamp, captured_at, discontinuity=broken)
 
     def abandon(self) -> None:
@@ -209,6 +213,11 @@ class IsolatedSource(Source):
             child.close()
         else:
             self._spare.keep(child)
+
+    @property
+    def waited(self) -> float:
+        """For the other process, other than while it worked."""
+        return self._waited
 
     @property
     def patience(self) -> Patience:

@@ -30,7 +30,7 @@ wherever a camera's noise does."""
 _Print: TypeAlias = "tuple[int | None, int]"
 
 
-class Pace:
+class Playout:
     """When pictures are due that come a piece at a time, many at once.
 
     Without it a chain would be given 50 pictures at once every two seconds and lose nearly all of them as late.

@@ -10,19 +10,22 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from pipeline import reasons
 from pipeline.address import host_id, redacted
 from pipeline.checkpoint.progress import Onward
 from pipeline.errors import AccessDenied, FramechainError, NotThere, Over, UsageError
 from pipeline.frame import Frame
 from pipeline.isolation.source import IsolatedSource, Spare
+from pipeline.limits import open_files, ran_out, start
 from pipeline.live.timeline import Timeline
+from pipeline.live.work import Work
 from pipeline.metrics import Change, State
 from pipeline.source import Source, SourceInfo
 
 logger = logging.getLogger("framechain")
 
 Deliver = Callable[[Frame, float], None]
-"""Takes a frame, and when reading it began (perf_counter). Raises Aborted where nobody takes frames any more."""
+"""Takes a frame, and since when it was worked on (perf_counter). Raises Aborted where nobody takes frames any more."""
 
 Begin = Callable[[SourceInfo], None]
 
@@ -85,6 +88,7 @@ class Supervisor:
         self._file: Source | None = None  # what is opened, if it is not live
         self._deliver: Deliver | None = None
         self._begin: Begin | None = None
+        self._awaited = False  # the run has begun without it
         self._over = False
         self._failure: Exception | None = None
 
@@ -111,6 +115,11 @@ class Supervisor:
             return total
 
     @property
+    def live(self) -> bool:
+        """Whether it sets the pace: nobody can slow it down."""
+        return self._source.live if self.info is None else self.info.live
+
+    @property
     def changes(self) -> list[Change]:
         """The last changes of state, in order; the last one tells the present."""
         with self._changed:
@@ -121,18 +130,26 @@ class Supervisor:
         with self._changed:
             self._first = self._connect()
 
-    def opened(self, stopping: threading.Event) -> SourceInfo | None:
+    def opened(self, stopping: threading.Event, soon: float | None = None) -> SourceInfo | None:
         """Wait for what `start` began; None if it is stopped before.
+
+        Args:
+            soon: seconds to wait for one that `run` tries further; it may still answer then.
 
         Raises:
             FramechainError: it cannot be opened, or does not answer in time.
         """
+        if not (self._source.live and self._patience.reconnect):
+            soon = None
         with self._changed:
             reader = self._first
             assert reader is not None, "start() comes first"
             while self.info is None and reader.failure is None and not stopping.is_set():
-                if self._is_late(reader, time.monotonic()):
+                now = time.monotonic()
+                if self._is_late(reader, now):
                     self._leave(reader)
+                    raise self._no_answer()
+                if soon is not None and now - reader.started >= soon:
                     raise self._no_answer()
                 self._changed.wait(_POLL)
             if self.info is None and reader.failure is not None:
@@ -144,6 +161,7 @@ class Supervisor:
         if not (self._source.live and self._patience.reconnect) or isinstance(error, (UsageError, NotThere)):
             return None
         with self._changed:
+            self._awaited = True
             self._back_off(error)
             tried = self._first.source.id if self._first is not None else ""
             self._name = self._name or tried or host_id(self._source.uri) or self._source.name
@@ -171,6 +189,8 @@ class Supervisor:
             self._given = onward.given
         if self._file is None:
             self._watch(deliver, stopping, begin)
+        elif self._awaited and self.info is not None:
+            begin(self.info)
         if self._file is not None:
             if onward is not None and not onward.lead:
                 self._file.skip(onward.index, onward.given, stopping.is_set)
@@ -199,17 +219,17 @@ class Supervisor:
 
     def _read(self, source: Source, deliver: Deliver, stopping: threading.Event) -> None:
         while not (stopping.is_set() or self._over) and self._given != self._source.max_frames:
-            start = time.perf_counter()
+            work = Work(source)
             frame = source.read()
             if frame is None:
                 break
             self._given += 1
-            deliver(frame, start)
+            deliver(frame, work.began())
 
     def _watch(self, deliver: Deliver, stopping: threading.Event, begin: Begin) -> None:
         with self._changed:
             self._deliver = deliver
-            self._begin = begin if self.info is None else None
+            self._begin = begin if self.info is None or self._awaited else None
             self._changed.notify_all()
             while not (self._over or self._file is not None or stopping.is_set()):
                 self._look(time.monotonic())
@@ -260,7 +280,16 @@ class Supervisor:
         reader = Reader(source, self, self._name)
         self._readers.append(reader)
         self._wanted.append(reader)
-        reader.start()
+        try:
+            start(reader)
+        except FramechainError as error:
+            self._readers.remove(reader)
+            self._wanted.remove(reader)
+            reader.failure = error
+            if self._deliver is not None:
+                if self._failures == 0:
+                    logger.warning("%s; it is tried again", error)
+                self._lose(reader, error)
         return reader
 
     def _leave(self, reader: Reader) -> None:
@@ -370,10 +399,10 @@ class Supervisor:
             return self._file is None
 
     def took(self, reader: Reader, frame: Frame, start: float) -> bool:
-        """A reader has a frame, and began to read it at `start`. Returns whether another one is wanted."""
+        """A reader has a frame, which it worked on since `start`. Returns whether another one is wanted."""
         with self._changed:
             if reader not in self._wanted or self._given == self._source.max_frames:
-                self._lost["aborted" if self._over else "abandoned"] += 1
+                self._lost[reasons.ABORTED if self._over else reasons.ABANDONED] += 1
                 return False
             now = time.monotonic()
             reader.gave(now)
@@ -386,7 +415,7 @@ class Supervisor:
                 for rival in [one for one in self._wanted if one is not reader]:
                     self._leave(rival)
             if self._deliver is None:
-                self._lost["starting"] += 1
+                self._lost[reasons.STARTING] += 1
                 return True
             if self._begin is not None and self.info is not None:
                 self._begin(self.info)
@@ -438,8 +467,8 @@ class Reader(threading.Thread):
         return self.given + sum(self.source.dropped.values())
 
     def silent(self, now: float) -> float:
-        """Seconds since the last sign of life. Frames that `every` skips are one, damaged ones are not."""
-        skipped = self.source.dropped["every"]
+        """Seconds since the last sign of life. Frames that are skipped or late are one, damaged ones are not."""
+        skipped = self.source.dropped[reasons.EVERY] + self.source.dropped[reasons.STALE]
         if skipped != self._skipped:
             self._skipped, self._heard = skipped, now
         return now - self._heard
@@ -455,16 +484,21 @@ class Reader(threading.Thread):
         try:
             if not self._supervisor.entered(self, self.source.open()):
                 return
-            start = time.perf_counter()
+            work = Work(self.source)
             while (frame := self.source.read()) is not None:
-                if not self._supervisor.took(self, frame, start):
+                if not self._supervisor.took(self, frame, work.began()):
                     break
-                start = time.perf_counter()
+                work = Work(self.source)
             else:
                 if not self.source.complete:
                     self.failure = FramechainError(f"'{redacted(self.source.uri)}' hung up")
         except Exception as error:
             self.failure = error
+            if ran_out(error):
+                self.failure = FramechainError(
+                    f"'{redacted(self.source.uri)}' cannot be opened: this process has as many files open as it may, "
+                    f"{open_files()}; raise the limit (ulimit -n, LimitNOFILE of systemd) or name fewer sources"
+                )
         try:
             self.source.close()
         except Exception as error:

@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
+from pipeline import reasons
 from pipeline.address import redacted
 from pipeline.errors import UsageError
 from pipeline.files.disk_full import Pause
@@ -120,7 +121,7 @@ class NetworkSink(Sink, ABC):
         """
         address = redacted(self.url)
         self._spool = self._own_spool(address)
-        self.dropped.update({"damaged": self._spool.damaged} if self._spool.damaged else {})
+        self.dropped.update({reasons.DAMAGED: self._spool.damaged} if self._spool.damaged else {})
         if left := len(self._spool):
             logger.info("sink '%s': %d messages of an earlier run are delivered first", self.name, left)
         self._pause = Pause(f"sink '{self.name}'")
@@ -140,31 +141,31 @@ class NetworkSink(Sink, ABC):
         assert self._courier is not None
         body = to_json(frame, self.captured_at).rstrip("\n").encode("utf-8", "replace")
         if len(body) > self.max_message:
-            if not self.dropped["too large"]:
+            if not self.dropped[reasons.TOO_LARGE]:
                 logger.warning(
                     "sink '%s': a message of %d bytes (frame %d of %s) is larger than max_message, %d; it is left out, "
                     "further ones are only counted",
                     *(self.name, len(body), frame.index, frame.source, self.max_message),
                 )
-            self._lost("too large", 1)
+            self._lost(reasons.TOO_LARGE, 1)
             return
         if self._pause.holds():
-            self._lost("disk full", 1)
+            self._lost(reasons.DISK_FULL, 1)
             return
         try:
             given_up = self._spool.append(f"{file_safe(frame.source)}\n".encode() + body)
         except OSError:
-            self._lost("disk full", 1)
+            self._lost(reasons.DISK_FULL, 1)
             self._pause.begin(self._spool.folder / "spool", 1)
             return
         self._pause.end()
         if given_up:
-            if not self.dropped["spool full"]:
+            if not self.dropped[reasons.SPOOL_FULL]:
                 logger.warning(
                     "sink '%s': %s is full (spool_bytes: %d); the oldest messages go, and are counted",
                     *(self.name, self._spool.folder, self.spool_bytes),
                 )
-            self._lost("spool full", given_up)
+            self._lost(reasons.SPOOL_FULL, given_up)
         self._courier.wake()
 
     def close(self) -> None:
@@ -175,7 +176,7 @@ class NetworkSink(Sink, ABC):
             return
         courier.finish(self.grace)
         if lost := spool.close():
-            self._lost("spool full", lost)
+            self._lost(reasons.SPOOL_FULL, lost)
         if left := len(spool):
             logger.warning(
                 "sink '%s': %d messages could not be delivered to %s and wait in %s for the next run",
@@ -289,7 +290,7 @@ class _Courier(threading.Thread):
     def _take(self) -> list[bytes]:
         batch = self._spool.take(_BATCH, _BATCH_BYTES)
         if self._spool.damaged > self._damaged:
-            self._lost("damaged", self._spool.damaged - self._damaged)
+            self._lost(reasons.DAMAGED, self._spool.damaged - self._damaged)
             self._damaged = self._spool.damaged
         return batch
 
@@ -301,7 +302,7 @@ class _Courier(threading.Thread):
             nonlocal settled
             settled += 1
             if refusal:
-                self._lost("refused", 1)
+                self._lost(reasons.REFUSED, 1)
                 self._tell(f"{self._address} refuses a message ({refusal}); it is left out")
             self._tell_back()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
+from pipeline import reasons
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.disk_full import DiskFull
 from pipeline.files.output import PLACEHOLDER, FileSink
@@ -147,7 +148,7 @@ class Sqlite(FileSink):
     def write(self, frame: Frame) -> None:
         """Record one frame; where there is no room for it, leave it out and count it, or fail."""
         if self.pause.holds():
-            self.dropped["disk full"] += 1
+            self.dropped[reasons.DISK_FULL] += 1
             return
         try:
             self.record(frame)
@@ -157,7 +158,7 @@ class Sqlite(FileSink):
         except DiskFull:
             if not self.pauses:
                 raise
-            self.dropped["disk full"] += 1
+            self.dropped[reasons.DISK_FULL] += 1
             self.pause.begin(self._claimed[frame.source], 1)
 
     def record(self, frame: Frame) -> None:
@@ -248,7 +249,7 @@ class Sqlite(FileSink):
                 except FramechainError as error:
                     failure = failure or error
                 if base.frames:
-                    self.dropped["database locked"] += len(base.frames)
+                    self.dropped[reasons.DATABASE_LOCKED] += len(base.frames)
                     logger.warning(
                         "%s is locked by another program: %d frames are not in it", base.path, len(base.frames)
                     )
@@ -316,7 +317,8 @@ class Sqlite(FileSink):
                 base.frames, base.tracks, base.texts = frames, tracks, texts
                 return
             full, locked = isinstance(failure, DiskFull), "locked" in str(error)
-            self.dropped["disk full" if full else "database locked" if locked else "not written"] += len(frames)
+            reason = reasons.DISK_FULL if full else reasons.DATABASE_LOCKED if locked else reasons.NOT_WRITTEN
+            self.dropped[reason] += len(frames)
             if not full or not self.pauses:
                 raise failure from error
             self.pause.begin(base.path, len(frames))

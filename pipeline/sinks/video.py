@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
+from pipeline import reasons
 from pipeline.encode import Recording, affordable_preset
 from pipeline.files.disk_full import DiskFull
 from pipeline.files.lock import check_free
@@ -137,7 +138,7 @@ class Video(PartedSink):
             if not self.pauses:
                 raise
             lost = recording.frames - recording.held
-            self.dropped["disk full"] += lost
+            self.dropped[reasons.DISK_FULL] += lost
             self.pause.begin(recording.path, lost)
 
     def _end_part(self, source: str, timestamp: float) -> None:

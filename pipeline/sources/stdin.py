@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from pipeline.address import kind
-from pipeline.decode import NoVideo, limits
+from pipeline.decode import NoVideo, limits, open_input
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
 from pipeline.hardware import decode_once
@@ -76,7 +76,7 @@ class StandardInput(DecodedSource):
             layout = "rawvideo" if raw else self.format or None
             self._decoder = decoder = decode_once(
                 self.decoder,
-                lambda hardware: av.open(pipe, "r", format=layout, options=options, hwaccel=hardware),
+                lambda hardware: open_input(pipe, format=layout, options=options, hwaccel=hardware),
                 self.max_pixels,
             )
         except ValueError as error:
@@ -96,6 +96,11 @@ class StandardInput(DecodedSource):
             f"standard input cannot be read as video ({reason}); pipe MPEG-TS, Matroska or MJPEG, or raw pictures "
             "with width and height given (the index of an MP4 comes last, too late for a pipe)"
         )
+
+    @property
+    def waited(self) -> float | None:
+        """For the program that writes into the pipe."""
+        return None if self._decoder is None else self._decoder.waited
 
     def _captured_at(self, timestamp: float) -> float:
         return time.time()

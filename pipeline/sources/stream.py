@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
+from pipeline import reasons
 from pipeline.address import host_id, kind, redacted, scheme
-from pipeline.decode import Decoder, NoVideo, Picture, limits
+from pipeline.decode import Decoder, NoVideo, Picture, limits, open_input
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import AccessDenied, FramechainError, NotThere, Over, UsageError
 from pipeline.hardware import decode_stream
-from pipeline.live.playlist import Memory, Pace, Recall
+from pipeline.live.pace import Pace
+from pipeline.live.playlist import Memory, Playout, Recall
 from pipeline.live_source import LiveSource
 from pipeline.source import Moment, SourceInfo
 
@@ -48,12 +50,17 @@ class NetworkStream(DecodedSource, LiveSource):
     name: ClassVar[str] = "stream"
     transport: Literal["tcp", "udp", "http", "udp_multicast"] = Field("tcp", description="how RTSP carries its data")
 
+    max_lag: float = Field(
+        0.5, gt=0, description="seconds that decoding may be behind the camera; beyond that, pictures are left out"
+    )
+
+    _pace: Pace | None = PrivateAttr(None)
     _timed: bool = PrivateAttr(True)
     _start: float = PrivateAttr(0.0)
     _finite: bool = PrivateAttr(False)
     _memory: Memory = PrivateAttr(default_factory=Memory)  # of all connections
     _probed_long: threading.Event = PrivateAttr(default_factory=threading.Event)  # likewise
-    _pace: Pace | None = PrivateAttr(None)
+    _playout: Playout | None = PrivateAttr(None)
     _recall: Recall = PrivateAttr(default_factory=lambda: Recall(Memory()))
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -91,11 +98,11 @@ class NetworkStream(DecodedSource, LiveSource):
         self._timed = finite or container.format.name not in _UNTIMED
         if container.format.name == "mpegts":
             self._probed_long.set()
-        self._pace, self._recall = None, self._memory.recall()
+        self._playout, self._recall = None, self._memory.recall()
         if container.format.name.split(",")[0] in _IN_PIECES:
             if finite and len(self._memory):
                 raise Over(f"'{redacted(self.uri)}' has ended, says its playlist")
-            self._pace = None if finite else Pace(self.read_timeout / 2)
+            self._playout = None if finite else Playout(self.read_timeout / 2)
         return self._opened(
             redacted(self.uri),
             decoder.width,
@@ -117,8 +124,8 @@ class NetworkStream(DecodedSource, LiveSource):
         Raises:
             FramechainError: reading failed, or no piece came in time.
         """
-        pace = self._pace
-        if pace is None:
+        playout = self._playout
+        if playout is None:
             return self.grab()
         while True:
             start = time.monotonic()
@@ -131,27 +138,46 @@ class NetworkStream(DecodedSource, LiveSource):
             assert self._picture is not None
             if not self._recall.knows(self._picture.frame, now - start):
                 break
-        if self._abandoned.wait(pace.wait(moment.timestamp, now)):
+        if self._abandoned.wait(playout.wait(moment.timestamp, now)):
             return None
         self._memory.keep(self._picture.frame)
         return replace(moment, captured_at=self._captured_at(moment.timestamp))
+
+    @property
+    def waited(self) -> float | None:
+        """For the camera and the network."""
+        return None if self._decoder is None else self._decoder.waited
 
     @property
     def complete(self) -> bool:
         """Whether it has a length, as a recording on an RTSP server has, or `max_frames` were given."""
         return self._finite or (self.max_frames is not None and self._given >= self.max_frames)
 
-    def _decoding(self, container: InputContainer) -> Decoder:
-        finite = container.duration is not None
-        return Decoder(container, abandoned=self._given_up, max_pixels=self.max_pixels, constant=finite)
-
     def _count(self, decoder: Decoder) -> None:
         if self._recall.is_over:  # what was watched already was counted then
             super()._count(decoder)
 
-    def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
-        import av
+    def late(self) -> bool:
+        """Whether decoding does not keep up with the camera."""
+        return self._pace is not None and not self._pace.converts()
 
+    def _decoding(self, container: InputContainer) -> Decoder:
+        # FFmpeg passes over segments of a live playlist by itself; what has no times of its own cannot be judged
+        judged = container.duration is None and container.format.name not in (*_UNTIMED, "hls")
+        self._pace = Pace(self.max_lag) if judged else None
+        return Decoder(
+            container,
+            abandoned=self._given_up,
+            max_pixels=self.max_pixels,
+            constant=container.duration is not None,
+            pace=self._pace,
+            left_out=self._leave_out,
+        )
+
+    def _leave_out(self, count: int) -> None:
+        self._dropped[reasons.STALE] += count
+
+    def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
         options = {"protocol_whitelist": _ALLOWED, **limits(self.max_pixels)}
         if self._probed_long.is_set():
             # Of MPEG-TS FFmpeg reads 20 pictures to tell the rate, 0.9 s at 25 a second; to connect again three are
@@ -168,10 +194,7 @@ class NetworkStream(DecodedSource, LiveSource):
             # Sound is not asked for: it costs bandwidth, and a start that waits for its format.
             options |= {"rtsp_transport": self.transport, "allowed_media_types": "video"}
         times = (self.open_timeout, self.read_timeout)
-        container: InputContainer = av.open(
-            self.uri, options=options, timeout=times, metadata_errors="replace", hwaccel=hardware
-        )
-        return container
+        return open_input(self.uri, options=options, timeout=times, hwaccel=hardware)
 
     def _given_up(self) -> bool:
         """Whether nobody wants more, or nothing came that can be decoded for as long as it may take to begin."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import PrivateAttr
 
 from pipeline.address import does_not_exist, kind, local_path
-from pipeline.decode import Decoder, NoVideo, limits
+from pipeline.decode import Decoder, NoVideo, limits, open_input
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
-from pipeline.hardware import decode_file
+from pipeline.hardware import DecoderName, decode_file
 from pipeline.recorded_source import RecordedSource
 from pipeline.source import SourceInfo
 
@@ -50,20 +50,21 @@ class VideoFile(DecodedSource, RecordedSource):
         """
         path = local_path(self.uri) or Path(self.uri)
         self.id = self.id or path.stem
-        decoder = self._decoder = self._decoding(path)
+        decoder = self._decoder = self._decoding(path, self.decoder)
         return self._opened(str(path), decoder.width, decoder.height, decoder.fps, decoder.frame_count)
 
     def rewind(self) -> None:
-        """Open it again."""
+        """Open it again, for what decoded it before: that was found out by trying."""
+        before = self.decoder if self._decoder is None else self._decoder.hardware
         self.close()
-        self._decoder = self._decoding(local_path(self.uri) or Path(self.uri))
+        self._decoder = self._decoding(local_path(self.uri) or Path(self.uri), before)
 
-    def _decoding(self, path: Path) -> Decoder:
+    def _decoding(self, path: Path, by: DecoderName) -> Decoder:
         opening = partial(_container, path, limits(self.max_pixels))
         with opening(None) as container:
             self._recorded_at = _recorded_at(container, path)
         try:
-            return decode_file(self.decoder, opening, self.max_pixels)
+            return decode_file(by, opening, self.max_pixels)
         except NoVideo as error:
             raise UsageError(f"'{path}' {error}") from error
 
@@ -90,9 +91,7 @@ def _container(path: Path, options: dict[str, str], hardware: HWAccel | None) ->
         raise UsageError(f"'{path}' is empty; give a video file")
     try:
         # "file:" because FFmpeg takes the part before a colon in a name for a protocol.
-        container: InputContainer = av.open(
-            f"file:{path}", options=options, metadata_errors="replace", hwaccel=hardware
-        )
+        return open_input(f"file:{path}", options=options, hwaccel=hardware)
     except av.FFmpegError as error:
         if start[4:8] in _MP4_BOXES:
             raise UsageError(
@@ -102,7 +101,6 @@ def _container(path: Path, options: dict[str, str], hardware: HWAccel | None) ->
         raise UsageError(
             f"'{path}' is not a video that FFmpeg can read ({error.strerror}); give a video file"
         ) from error
-    return container
 
 
 def _recorded_at(container: InputContainer, path: Path) -> float:

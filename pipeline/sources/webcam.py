@@ -76,13 +76,21 @@ class Webcam(SteppedSource, LiveSource):
         height, width = image.shape[:2]
         return self._opened(self.uri, width, height, rate if 0 < rate <= 1000 else None)
 
+    @property
+    def waited(self) -> float:
+        """For the camera's next picture."""
+        return self._waited
+
     def grab(self) -> Moment:
         """Wait for the next picture.
 
         Raises:
             FramechainError: none came; the camera was unplugged.
         """
-        if not self._capture.grab():
+        asked = time.monotonic()
+        grabbed = self._capture.grab()
+        self._waited += time.monotonic() - asked
+        if not grabbed:
             raise FramechainError(f"camera '{self.uri}' stopped giving pictures; check its cable and start again")
         self._next += 1
         return Moment(self._next - 1, time.monotonic() - self._start, time.time())

@@ -22,7 +22,7 @@ from pipeline.frame import NOWHERE, Frame, Region
 from pipeline.geometry import Letterbox, nms
 from pipeline.heads.head import Candidates, Head, heads, recognise
 from pipeline.inference.candidates import Precision, Wish
-from pipeline.inference.choice import fastest
+from pipeline.inference.choice import check_wish, fastest
 from pipeline.inference.model import shortened
 from pipeline.inference.views import View, Views
 from pipeline.models import DETECTOR
@@ -75,6 +75,10 @@ class Detect(Stage):
         if self.adaptive is not None and (self.workers or 1) > 1:
             raise ValueError("adaptive goes by earlier frames, which one worker sees in order; leave workers out")
         return self
+
+    def check(self) -> None:
+        """Whether there are such weights, and such a device and runtime."""
+        check_wish(self.weights, self.device, self.runtime)
 
     def open(self) -> None:
         """Load the network and try it once.

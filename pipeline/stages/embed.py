@@ -16,7 +16,7 @@ from pipeline.detections import Detections
 from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
 from pipeline.inference.candidates import Precision, Wish
-from pipeline.inference.choice import fastest
+from pipeline.inference.choice import check_wish, fastest
 from pipeline.inference.model import Model, shortened
 from pipeline.inference.views import View, Views
 from pipeline.lazy_features import LazyFeatures
@@ -59,6 +59,10 @@ class Embed(Stage):
     )
 
     _embedder: Embedder | None = PrivateAttr(None)
+
+    def check(self) -> None:
+        """Whether there are such weights, and such a device and runtime."""
+        check_wish(self.weights, self.device, self.runtime)
 
     def open(self) -> None:
         """Load the network and try it once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,14 @@ from pipeline.stage import Stage
 from trackers.multistream import MultiStreamTracker, SeparateTrackers, View, follow
 from trackers.registry import UnknownName
 from trackers.tracker import DEFAULT
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Of a source: (height, width) of its last frame, and the highest id given."""
+
+    size: tuple[int, ...]
+    highest: int = 0
 
 
 class Track(Stage):
@@ -31,6 +40,7 @@ class Track(Stage):
     options: dict[str, Any] = Field(default_factory=dict, description="options of that tracker, by name")
 
     _tracker: MultiStreamTracker | SeparateTrackers = PrivateAttr()
+    _seen: dict[str, _Seen] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_tracker(self) -> Self:
@@ -53,10 +63,13 @@ class Track(Stage):
         waiting = list(frames)
         while waiting:
             first = {frame.source: frame for frame in reversed(waiting)}
+            for frame in first.values():
+                self._look(frame)
             looked = {source: frame for source, frame in first.items() if not frame.skipped}
             tracks = self._tracker.update({source: _view(frame) for source, frame in looked.items()})
             for source, frame in looked.items():
                 frame.tracks = tracks[source]
+                self._seen[source].highest = max(self._seen[source].highest, int(frame.tracks.id.max(initial=0)))
             for source, frame in first.items():
                 if frame.skipped and source in self._tracker.cameras:
                     frame.tracks = self._tracker.predict(source, frame.timestamp)
@@ -68,8 +81,23 @@ class Track(Stage):
 
     def forget(self, source: str) -> None:
         """Drop the tracks of a source that ended."""
+        self._seen.pop(source, None)
         if source in self._tracker.cameras:
             self._tracker.forget(source)
+
+    def _look(self, frame: Frame) -> None:
+        """Where a camera came back with another size, boxes from before lie elsewhere now: tracks end, ids go on.
+
+        How long it was away needs no look: the timestamps tell, and tracks end by seconds.
+        """
+        size = frame.image.shape[:2]
+        seen = self._seen.setdefault(frame.source, _Seen(size))
+        if seen.size != size and frame.discontinuity and frame.source in self._tracker.cameras:
+            self._tracker.forget(frame.source)
+            nothing = View(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+            self._tracker.update({frame.source: replace(nothing, timestamp=frame.timestamp)})
+            self._tracker.skip_ids(frame.source, seen.highest)
+        seen.size = size
 
     def state_dict(self) -> dict[str, Any]:
         """The tracks, ids and looks of all sources."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
+from pipeline.limits import start
 from pipeline.report import prometheus
 from pipeline.supervision.health import examine
 
@@ -48,7 +49,7 @@ class HealthServer:
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
-        self._thread.start()
+        start(self._thread)
 
     def close(self) -> None:
         """Serve no more."""

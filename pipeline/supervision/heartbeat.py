@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from pipeline.engine import Pipeline
+from pipeline.limits import start
 from pipeline.supervision.health import examine
 from pipeline.supervision.systemd import Systemd
 
@@ -27,7 +28,7 @@ class Heartbeat:
     def start(self) -> None:
         """Begin, before the pipeline starts; does nothing where nobody wants to be told."""
         if self._systemd.asked:
-            self._thread.start()
+            start(self._thread)
 
     def close(self) -> None:
         """Tell no more."""

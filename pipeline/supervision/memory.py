@@ -14,6 +14,8 @@ import os
 import sys
 import threading
 
+from pipeline.limits import start
+
 _EVERY = 60.0
 """Seconds. It takes 2 to 20 ms, in which threads that allocate may wait."""
 
@@ -38,7 +40,7 @@ class Trimmer:
     def start(self) -> None:
         """Begin."""
         if self._library is not None:
-            self._thread.start()
+            start(self._thread)
 
     def close(self) -> None:
         """Do it no more."""

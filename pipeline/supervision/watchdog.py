@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from pipeline.limits import start
 from pipeline.metrics import Metrics
 
 logger = logging.getLogger("framechain")
@@ -34,12 +35,13 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread.start()
+        start(self._thread)
 
     def close(self) -> None:
         """Look no more."""
         self._over.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def overdue(self) -> list[str]:
         """The calls that take too long now: "track has been at one call for 61 s"."""

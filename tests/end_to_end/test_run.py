@@ -190,9 +190,11 @@ def test_nothing_is_fetched_and_torch_stays_out_of_a_light_chain(weights: Path, 
     subprocess.run([FRAMECHAIN[0], "-c", script, *arguments], cwd=tmp_path, check=True, timeout=120, env=os.environ)
 
 
-def test_what_onnxruntime_would_report_is_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_what_runtimes_would_report_is_off(runtime: str, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in ("CI", "ORT_DISABLE_TELEMETRY")}
     environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
-    arguments = ["run", "test:320x240@25,frames=3", "--runtime", "onnxruntime", "--no-embed", "-q"]
+    arguments = ["run", "test:320x240@25,frames=3", "--runtime", runtime, "--no-embed", "-q"]
     subprocess.run([*FRAMECHAIN, *arguments], cwd=tmp_path, check=True, timeout=120, env=environment)
-    assert not list(tmp_path.rglob("*.onnxruntime*"))  # the id of the device that it would keep
+    # the ids that they would keep
+    assert not [*tmp_path.rglob("*.onnxruntime*"), *tmp_path.rglob("*_cid"), *tmp_path.glob("intel")]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import shutil
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -454,12 +455,16 @@ def test_the_first_start_of_a_service_begins_anew_and_says_so(tmp_path: Path, ca
 def test_a_folder_that_cannot_be_written_is_told_once_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "file").write_text("")
-    run = chain(tmp_path / "out", checkpoint=tmp_path / "file" / "saved", checkpoint_every=1e-3)
+    folder = tmp_path / "saved"
+    run = chain(tmp_path / "out", checkpoint=folder, checkpoint_every=1e-3)
+    shutil.rmtree(folder)
+    folder.write_text("a file now")
     assert run.run().frames == 60
     assert run.checkpoints["failed"] > 1
     assert run.checkpoints["saved"] == 0
     assert caplog.text.count("cannot save a checkpoint in") == 1
+    with pytest.raises(UsageError, match=r"cannot write .*; give a path in a directory"):
+        chain(tmp_path / "out", checkpoint=folder)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

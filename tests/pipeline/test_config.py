@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.cli.chain import ChainFlags
 from pipeline.config import Document, schema
 from pipeline.errors import UsageError
 
@@ -133,3 +134,32 @@ def test_the_schema_accepts_what_the_loader_accepts(tmp_path: Path) -> None:
     validator.validate(yaml.safe_load(CHAIN))
     for was, becomes in (("confidence:", "confidnce:"), ("- detect:", "- detekt:"), ("0.4", "4")):
         assert list(validator.iter_errors(yaml.safe_load(CHAIN.replace(was, becomes, 1))))
+
+
+@pytest.mark.parametrize(
+    ("flags", "sources", "message"),
+    [
+        ({"tracker": "deepsrt"}, ["test:"], r"^--tracker: no tracker is called 'deepsrt'; did you mean 'deepsort'\?"),
+        ({"image_size": 8}, ["test:"], "^--image-size: Input should be greater"),
+        ({"device": "abacus"}, ["test:", "gopher://x"], r"^'gopher://x' is no source; give a video file"),
+        ({"decoder": "abacus"}, ["a.mp4"], "^--decoder: Input should be 'auto', 'software'"),
+        ({"tracker": "deepsort", "no_text": True}, ["test:"], ""),
+    ],
+)
+def test_what_a_flag_says_wrong_is_said_of_the_flag(flags: dict[str, object], sources: list[str], message: str) -> None:
+    def build() -> None:
+        ChainFlags(**flags).document(sources).build()  # type: ignore[arg-type]
+
+    if not message:
+        build()
+        return
+    with pytest.raises(UsageError, match=message):
+        build()
+
+
+def test_a_flag_that_goes_wrong_over_a_file_does_not_blame_its_lines(tmp_path: Path) -> None:
+    path = written(tmp_path, "sources: ['test:']\nstages: [detect]\n")
+    with pytest.raises(UsageError, match=r"^--confidence: Input"):
+        ChainFlags(path, confidence=3.0).document(None).build()
+    with pytest.raises(UsageError, match=r"^'gopher://x' is no source"):
+        ChainFlags(path).document(["gopher://x"]).build()

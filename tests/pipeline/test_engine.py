@@ -236,6 +236,18 @@ def test_a_slow_live_source_does_not_hold_up_another() -> None:
     pipeline.wait(timeout=10)
 
 
+def test_what_can_be_refused_is_refused_before_anything_is_opened() -> None:
+    class Picky(Call):
+        def check(self) -> None:
+            raise UsageError("there is no device 'abacus'")
+
+    opened: list[str] = []
+    first, sink = Call(), Keep()
+    with pytest.raises(UsageError, match="abacus"):
+        Pipeline([Memory(gate=lambda: opened.append("read"))], [first, Picky()], [sink]).run()
+    assert (opened, sink.events, first._opened) == ([], [], 0)
+
+
 def test_what_cannot_be_opened_is_told_and_the_rest_is_closed() -> None:
     class Absent(Memory):
         def open(self) -> SourceInfo:

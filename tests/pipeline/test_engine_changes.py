@@ -16,6 +16,7 @@ from chains import Call, Keep, Memory, Stateful
 
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
+from pipeline.frame import Frame
 from pipeline.metrics import ENDED
 from pipeline.sinks.jsonl import JsonLines
 from pipeline.source import SourceInfo
@@ -71,6 +72,37 @@ def test_frames_inside_are_finished_when_a_file_is_removed() -> None:
         account = next(one for one in pipeline.metrics.snapshot().sources if one.id == "b")
         assert account.finished == account.captured
         assert [index for source, index in sink.seen if source == "b"] == list(range(account.finished))
+
+
+def test_what_is_inside_is_dropped_and_counted_when_it_is_not_wanted() -> None:
+    """The call that goes on ends, and is the last."""
+    released, entered = threading.Event(), threading.Event()
+
+    def work(frame: Frame) -> None:
+        entered.set()
+        released.wait(20)
+
+    sink = Keep()
+    with running(Pipeline([endless("a")], [Call(), Call(function=work)], [sink], service=True)) as pipeline:
+        wait_for(lambda: entered.is_set() and pipeline.metrics.snapshot().sources[0].in_flight >= 5)
+        assert not pipeline.remove("a", timeout=0.05, drop=True), "a call goes on"
+        released.set()
+        wait_for(lambda: all(one.id != "a" for one in pipeline.infos))
+        assert sink.seen == []
+        account = next(one for one in pipeline.metrics.snapshot().sources if one.id == "a")
+        assert (account.finished, account.in_flight) == (0, 0)
+        assert account.dropped["removed"] == account.captured - account.dropped.get("abandoned", 0)
+        assert "end a" in sink.events
+
+
+def test_more_sources_than_are_meant_are_refused() -> None:
+    with pytest.raises(UsageError, match="3 sources are more than max_sources, 2; raise it in the configuration"):
+        Pipeline([Memory(), Memory(), Memory()], max_sources=2)
+    with running(Pipeline([endless("a"), endless("b")], max_sources=2)) as pipeline:
+        with pytest.raises(UsageError, match="3 sources are more than max_sources, 2"):
+            pipeline.add(endless("c"))
+        pipeline.remove("a")
+        pipeline.add(endless("c"))
 
 
 def test_a_file_that_joins_others_in_their_midst_does_not_hold_them_up() -> None:

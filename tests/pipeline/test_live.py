@@ -228,6 +228,21 @@ def test_with_keep_going_it_joins_when_it_is_there(site: Callable[..., Site]) ->
     assert [(info.id, info.width) for info in pipeline.infos] == [("memory", 8), ("gate", 8)]
 
 
+def test_with_keep_going_a_run_does_not_wait_for_one_that_takes_its_time(
+    site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.engine._SOON", 0.02)
+    where, sink = site(Connection(4, "hang at opening")), Keep()
+    pipeline = Pipeline([camera(where, id="gate", open_timeout=60.0)], [Call()], [sink], keep_going=True)
+    pipeline.start()  # which comes back while it is still being opened
+    assert pipeline.infos == []
+    where.released.set()
+    until(lambda: sink.seen)
+    assert "begin gate" in sink.events
+    pipeline.stop()
+    pipeline.wait(10)
+
+
 def test_one_that_never_came_is_no_output(site: Callable[..., Site]) -> None:
     where, sink = site(*[Connection(then="refuse")] * 1000), Keep()
     pipeline = Pipeline([camera(where, id="gate"), Memory(count=5)], sinks=[sink], keep_going=True)
@@ -238,6 +253,34 @@ def test_one_that_never_came_is_no_output(site: Callable[..., Site]) -> None:
     pipeline.wait(10)
     assert "begin gate" not in sink.events
     assert "end gate" not in sink.events
+
+
+def test_without_a_thread_for_it_a_camera_is_tried_again(
+    site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The system gives none for a while: when it breaks off, and so twice more."""
+    where, denied, really = site(Connection(2), Connection(3, "end")), [3], threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if isinstance(thread, supervisor.Reader) and where.asked and denied[0]:
+            denied[0] -= 1
+            raise RuntimeError("can't start new thread")
+        really(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    snapshot = Pipeline([camera(where)]).run()
+    assert snapshot.sources[0].captured == where.made == 5
+    assert denied == [0]
+    assert caplog.text.count("the system gives no thread for read-gate (can't start new thread); let") == 1
+
+
+def test_one_that_never_comes_ends_after_the_attempts_that_it_was_given(site: Callable[..., Site]) -> None:
+    """Else a run with keep_going goes on for ever, as a service shall."""
+    where, sink = site(*[Connection(then="refuse")] * 100), Keep()
+    pipeline = Pipeline([camera(where, max_attempts=3), Memory(count=3)], [], [sink], keep_going=True)
+    snapshot = pipeline.run()
+    assert snapshot.sources[-1].finished == 3
+    assert [one.state for one in snapshot.sources] == ["ended", "ended"]
 
 
 def test_it_may_be_told_to_end_instead(site: Callable[..., Site]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from pipeline import reasons
 from pipeline.engine import Pipeline
-from pipeline.metrics import Histogram, StageMetrics
+from pipeline.frame import Frame
+from pipeline.metrics import Histogram, Snapshot, StageMetrics
 from pipeline.report import prometheus, tables
 
 
@@ -59,6 +64,12 @@ def test_stage_figures_follow_from_the_calls() -> None:
     assert (figures.queue_now, figures.queue_max) == (3, 5)
 
 
+def printed(snapshot: Snapshot) -> str:
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(tables(snapshot))
+    return console.export_text()
+
+
 def test_a_snapshot_is_json_a_table_and_prometheus_text() -> None:
     snapshot = Pipeline([Memory(uri='a"b\\', count=30)], [Call(batch=4)], [Keep()]).run()
     figures = json.loads(json.dumps(snapshot.to_dict()))
@@ -66,9 +77,7 @@ def test_a_snapshot_is_json_a_table_and_prometheus_text() -> None:
     assert [stage["name"] for stage in figures["stages"]] == ["decode", "call", "sink:keep"]
     assert 0 < figures["efficiency"] <= 1
 
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(tables(snapshot))
-    text = console.export_text()
+    text = printed(snapshot)
     assert "call" in text
     assert "30 frames in" in text
 
@@ -82,14 +91,49 @@ def test_a_snapshot_is_json_a_table_and_prometheus_text() -> None:
     assert len(names) == len(set(names)), "each family is announced once"
 
 
+class Slow(Memory):
+    """A camera that is waited for 20 ms a frame; reading one is next to no work."""
+
+    live: ClassVar[bool] = True
+    tells: bool = True
+
+    def read(self) -> Frame | None:
+        asked = time.perf_counter()
+        time.sleep(0.02)
+        self._waited += time.perf_counter() - asked
+        return super().read()
+
+    @property
+    def waited(self) -> float | None:
+        return self._waited if self.tells else None
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_waiting_for_a_camera_is_no_work_and_the_slowest_part_is_named(tells: bool) -> None:
+    def run(work: float) -> Snapshot:
+        camera = Slow(count=10, is_live=True, tells=tells)
+        return Pipeline([camera], [Call(function=lambda frame: time.sleep(work))], staleness=60).run()
+
+    idle = run(0.005)
+    assert (idle.slowest, idle.bottleneck) == ("call", "camera")
+    assert "the camera's own rate (the slowest part, call, is busy" in printed(idle)
+    slow = run(0.06)
+    assert (slow.slowest, slow.bottleneck) == ("call", "call")
+    assert "(bottleneck: call)" in printed(slow)
+
+
+def test_every_reason_is_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    for reason in (*reasons.OF_SOURCES, *reasons.OF_SINKS, reasons.failed("NAME")):
+        assert f"| `{reason}` |" in page
+
+
 def test_what_a_sink_could_not_write_is_in_all_forms() -> None:
     sink = Keep()
     sink.dropped.update({"disk full": 3})
     snapshot = Pipeline([Memory(count=5)], [], [sink]).run()
     (figures,) = (stage for stage in snapshot.stages if stage.kind == "sink")
     assert (figures.dropped, figures.pending) == ({"disk full": 3}, 0)
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(tables(snapshot))
-    assert "sink:keep: 3 frames are not in its output (disk full 3)" in console.export_text()
+    assert "sink:keep: 3 frames are not in its output (disk full 3)" in printed(snapshot)
     assert 'framechain_sink_dropped_total{sink="sink:keep",reason="disk full"} 3' in prometheus(snapshot)
     assert 'framechain_sink_pending_frames{sink="sink:keep"} 0' in prometheus(snapshot)

@@ -47,6 +47,11 @@ def test_containers_are_recognised(tmp_path: Path, name: str) -> None:
     assert [frame[2] for frame in frames] == checksums(path)
 
 
+def test_metadata_may_have_any_encoding(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", frames=3)
+    assert len(json.loads(read(path.read_bytes().replace(b"Lavf", b"L\xe4vf")))[-1]) == 3
+
+
 def test_pictures_one_after_another_are_mjpeg() -> None:
     piped = b"".join(cv2.imencode(".jpg", scene)[1].tobytes() for scene in scenes(6))
     for options in ({"fps": 5}, {"fps": 5, "format": "mjpeg"}):

@@ -83,6 +83,12 @@ def test_recording_time_comes_from_the_file_itself(tmp_path: Path) -> None:
     assert frames_of(path)[0].captured_at == 1714979289.0
 
 
+def test_metadata_may_have_any_encoding(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", frames=3)
+    path.write_bytes(path.read_bytes().replace(b"Lavf", b"L\xe4vf"))
+    assert len(frames_of(path)) == 3
+
+
 def test_variable_frame_rate_is_kept(tmp_path: Path) -> None:
     times = [0, 40, 80, 500, 510, 520, 1500, 1533]
     path = write_clip(tmp_path / "vfr.mkv", frames=len(times), times=times)

@@ -88,3 +88,31 @@ def test_what_is_learnt_later_is_in_the_lines_of_json(tmp_path: Path) -> None:
     for box in told["a"][23]["boxes"]:
         assert (box["id"], box["xyxy"][0]) == (1, pytest.approx(30 * box["time"], abs=3))
     assert not told["b"]
+
+
+@pytest.mark.parametrize("tracker", ["tether", "sort", "botsort"])
+def test_a_camera_that_comes_back_with_another_size_gives_nobody_the_id_of_another(tracker: str) -> None:
+    """The box lies where it lay, and is another place of the scene now."""
+    stage, ids = Track(tracker=tracker), []
+    for n in range(40):
+        one = frame("gate", n, 100)
+        if n >= 20:
+            one.image = np.zeros((720, 1280, 3), np.uint8)
+            one.discontinuity = n == 20
+        stage.process([one])
+        ids.append(set(one.tracks.id.tolist()))
+    before, after = set.union(*ids[:20]), set.union(*ids[20:])
+    assert before == {1}
+    assert after
+    assert min(after) > 1
+
+
+def test_images_of_several_sizes_are_followed() -> None:
+    """A folder of pictures says nothing about a gap."""
+    stage, ids = Track(), set()
+    for n in range(20):
+        one = frame("folder", n, 100)
+        one.image = np.zeros((480 + n % 2, 640, 3), np.uint8)
+        stage.process([one])
+        ids |= set(one.tracks.id.tolist())
+    assert ids == {1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from cameras import HttpCamera
 
 from pipeline.config import Document
 from pipeline.engine import Pipeline
@@ -68,6 +71,32 @@ def test_sources_come_and_go_with_the_file_and_the_others_are_not_touched(follow
     wait_for(lambda: followed.ids == ["hall"])
     yard = next(one for one in followed.pipeline.metrics.snapshot().sources if one.id == "yard")
     assert yard.connections == 1
+
+
+def test_cameras_that_do_not_answer_hold_up_nobody(followed: Followed, tmp_path: Path) -> None:
+    """Twenty that wait for an answer for ever, and one that is there."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        address = f"rtsp://127.0.0.1:{silent.getsockname()[1]}"
+        dead = "".join(f"  - {{uri: '{address}/{n}', id: dead{n}}}\n" for n in range(20))
+        followed.path.write_text(f"sources:\n{dead}  - {{uri: 'test:32x32@20', realtime: true, id: hall}}\n")
+        wait_for(lambda: followed.ids == ["hall"])
+        followed.write("yard")
+        wait_for(lambda: followed.ids == ["yard-2"])  # while the others are still being opened
+
+
+def test_one_that_is_gone_again_before_it_was_open_does_not_stay(
+    followed: Followed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with HttpCamera() as camera:
+        camera.frozen = True
+        followed.path.write_text(f"sources: [{{uri: 'http://127.0.0.1:{camera.port}/mjpeg', id: late}}]")
+        wait_for(lambda: camera.asked)
+        followed.write("door")
+        wait_for(lambda: followed.ids == ["door-2"])
+        camera.frozen = False
+        wait_for(lambda: "source late is removed" in caplog.text)
+    assert followed.ids == ["door-2"]
 
 
 def test_a_broken_file_changes_nothing_and_is_one_line(followed: Followed, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,8 @@ from pydantic import PrivateAttr
 
 from pipeline.engine import Pipeline
 from pipeline.frame import Frame
-from pipeline.intake import Begin, End, Gathering, Intake, Item
+from pipeline.intake import Begin, End, Intake, Item
+from pipeline.line import Line
 from pipeline.source import SourceInfo
 from pipeline.stage import Dispatch
 from pipeline.window import Window
@@ -122,22 +123,22 @@ def intake(*sources: SourceInfo) -> Intake:
     return made
 
 
-def channel(*sources: SourceInfo) -> Gathering:
-    made = Gathering(32, Window(30.0))
+def channel(*sources: SourceInfo) -> Line:
+    made = Line(32, window=Window(30.0))
     for source in sources:
         made.put(Begin(source))
     made.take(len(sources))
     return made
 
 
-def entered_before(inbox: Intake | Gathering, source: str, ago: float) -> None:
+def entered_before(inbox: Intake | Line, source: str, ago: float) -> None:
     """A frame that came so many seconds ago and is taken at once."""
     inbox.put(item(source, time.perf_counter() - ago))
     assert Taken(inbox.take).wait() == [source]
 
 
 @pytest.mark.parametrize("inbox", [intake, channel])
-def test_a_batch_is_held_open_until_the_other_camera_delivers(inbox: Callable[..., Intake | Gathering]) -> None:
+def test_a_batch_is_held_open_until_the_other_camera_delivers(inbox: Callable[..., Intake | Line]) -> None:
     slow = 1 / 40  # a window of 20 s, so that nothing but the other frame can end it here
     held = inbox(camera("a", slow), camera("b", slow))
     entered_before(held, "b", 35.0)
@@ -149,7 +150,7 @@ def test_a_batch_is_held_open_until_the_other_camera_delivers(inbox: Callable[..
 
 
 @pytest.mark.parametrize("inbox", [intake, channel])
-def test_a_camera_that_stalls_or_ends_lets_the_batch_go(inbox: Callable[..., Intake | Gathering]) -> None:
+def test_a_camera_that_stalls_or_ends_lets_the_batch_go(inbox: Callable[..., Intake | Line]) -> None:
     held = inbox(camera("a", 5.0), camera("b", 5.0))
     entered_before(held, "b", 0.15)
     held.put(item("a"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +46,14 @@ def test_a_numba_that_cannot_be_loaded_is_told_and_done_without(tmp_path: Path) 
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
     assert "trackers run on NumPy alone: Numba needs NumPy 2.2 or less" in done.stderr
+
+
+def test_what_can_be_kept_nowhere_is_compiled_all_the_same() -> None:
+    pytest.importorskip("numba")
+    from trackers.compiled.kernels import _compiled, _tell_nowhere
+
+    _tell_nowhere.cache_clear()
+    found: dict[str, Callable[[int], int]] = {}
+    exec(compile("def twice(n): return 2 * n", "of-no-folder.py", "exec"), found)
+    with pytest.warns(RuntimeWarning, match="set NUMBA_CACHE_DIR"):
+        assert _compiled("i8(i8)")(found["twice"])(21) == 42

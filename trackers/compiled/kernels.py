@@ -5,7 +5,9 @@ All arrays are C-contiguous; boxes are (N, 4) float64, xyxy. Nothing here checks
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -24,9 +26,28 @@ _LAYERS = 64
 """Groups whose boxes are kept apart in the grid; of more, some share."""
 
 
-def _compiled(signature: str) -> Callable[[F], F]:
-    """Compiled for these types when first imported, and kept on disk."""
-    return cast(Callable[[F], F], njit(signature, cache=True, nogil=True, error_model="numpy"))
+@cache
+def _tell_nowhere() -> None:
+    """Once, not for each function: numba undoes Python's own way to that."""
+    warnings.warn(
+        "trackers are compiled at every start, for half a minute; set NUMBA_CACHE_DIR to a folder that you can write",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _compiled(signature: str, fastmath: bool = False) -> Callable[[F], F]:
+    """Compiled for these types when first imported, and kept on disk, where there is a folder for it."""
+
+    def compiled(function: F) -> F:
+        compiler = partial(njit, signature, nogil=True, error_model="numpy", fastmath=fastmath)
+        try:
+            return cast(F, compiler(cache=True)(function))
+        except RuntimeError:  # neither this folder nor the user's own can be written, as in a service
+            _tell_nowhere()
+            return cast(F, compiler()(function))
+
+    return compiled
 
 
 @_compiled("UniTuple(i8, 4)(f8[:,::1], f8[::1], f8, f8)")
@@ -615,7 +636,7 @@ def rising(real: Floats, every: Floats) -> Floats:
     return out
 
 
-@njit("f8[::1](f4[:,:,::1], i8[::1], i8[::1], f4[:,::1], i8[::1])", cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@_compiled("f8[::1](f4[:,:,::1], i8[::1], i8[::1], f4[:,::1], i8[::1])", fastmath=True)
 def nearest_look(
     pool: NDArray[np.float32], slots: Indices, counts: Indices, vectors: NDArray[np.float32], cols: Indices
 ) -> Floats:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import yaml
 
 from pipeline.errors import MissingExtra
-from pipeline.inference.openvino import OpenVinoModel
+from pipeline.inference.openvino import OpenVinoModel, import_openvino
 from pipeline.inference.portable import to_onnx
 from pipeline.training.exporters.exporter import Exporter, Order, Precision
 from pipeline.training.exporters.quantisation import by_nncf
@@ -23,10 +23,7 @@ class OpenVinoExporter(Exporter):
 
     def write(self, order: Order, path: Path) -> None:
         """Write the three files; what computes in 16 bits is stored in 16 bits."""
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingExtra("OpenVINO exports", "export") from error
+        openvino = import_openvino(MissingExtra("OpenVINO exports", "export"))
         core = openvino.Core()
         if isinstance(order.model, OpenVinoModel):
             file = order.path if order.path.is_file() else next(order.path.glob("*.xml"))
