@@ -232,7 +232,7 @@ def test_with_keep_going_a_run_does_not_wait_for_one_that_takes_its_time(
     site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.engine._SOON", 0.02)
-    where, sink = site(Connection(4, "hang at opening")), Keep()
+    where, sink = site(Connection(4, "hang at opening"), *[Connection(1)] * 1000), Keep()
     pipeline = Pipeline([camera(where, id="gate", open_timeout=60.0)], [Call()], [sink], keep_going=True)
     pipeline.start()  # which comes back while it is still being opened
     assert pipeline.infos == []
