@@ -219,6 +219,7 @@ def read_source(
     except Aborted:
         pass
     except Exception as error:
+        supervisor.end(error)
         metrics.served(0.0, 0, 1)
         control.report(StageError("reading", name, index + 1, error))
     finally:

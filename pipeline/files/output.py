@@ -51,7 +51,9 @@ class FileSink(Sink, ABC):
 
     @field_validator("path")
     @classmethod
-    def _has_a_home(cls, path: Path) -> Path:
+    def _names_a_file(cls, path: Path) -> Path:
+        if not path.name:
+            raise ValueError(f"'{path}' names no file; give one, such as out.jsonl")
         try:
             path.expanduser()
         except RuntimeError as error:

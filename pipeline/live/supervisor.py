@@ -196,10 +196,10 @@ class Supervisor:
                 self._file.skip(onward.index, onward.given, stopping.is_set)
             self._read(self._file, deliver, stopping)
 
-    def end(self) -> None:
-        """Give no more frames."""
+    def end(self, error: Exception | None = None) -> None:
+        """Give no more frames, because of an error or because nobody wants more."""
         with self._changed:
-            self._end()
+            self._end(error)
 
     def close(self, wait: float | None = None) -> bool:
         """Give no more frames and let go of everything, within `wait` seconds (one, if not told otherwise).

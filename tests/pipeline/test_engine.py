@@ -138,7 +138,8 @@ def test_a_source_that_breaks_ends_the_run_but_not_with_keep_going() -> None:
     with pytest.raises(StageError, match="reading failed on frame 4 of b: OSError: the cable is out"):
         Pipeline([Memory(uri="a", count=1000), Memory(uri="b", fail_at=4)]).run()
     sink = Keep()
-    Pipeline([Memory(uri="a", count=30), Memory(uri="b", fail_at=4)], sinks=[sink], keep_going=True).run()
+    snapshot = Pipeline([Memory(uri="a", count=30), Memory(uri="b", fail_at=4)], sinks=[sink], keep_going=True).run()
+    assert [source.changes[-1].why for source in snapshot.sources] == ["", "the cable is out"], "the report tells why"
     assert [n for source, n in sink.seen if source == "a"] == list(range(30))
     assert [n for source, n in sink.seen if source == "b"] == list(range(4))
 
