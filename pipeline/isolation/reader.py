@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from pipeline.address import redacted
-from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
+from pipeline.errors import AccessDenied, FramechainError, NotThere, Over, UsageError
 from pipeline.isolation.child import attach
 from pipeline.isolation.messages import Channel, Closed
 from pipeline.isolation.slots import SLOTS, Slots
@@ -39,6 +39,7 @@ class Reading:
         self._asked: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._telling = threading.Lock()
         self._source: Source | None = None
+        self._before: tuple[object, Source] | None = None  # the last one, and what it was made of
         self._slot = 0
         self._over = True  # nothing more is read of this source
         self._skipping = False
@@ -73,7 +74,7 @@ class Reading:
         if "open" in asked:
             logger.setLevel(asked["level"])
             module, name = asked["open"]
-            source = self._source = _made(module, name, asked["options"])
+            source = self._source = self._new(module, name, asked["options"])
             if self._unwanted:
                 source.abandon()
             info = source.open()
@@ -95,6 +96,13 @@ class Reading:
             self.tell({"skipped": True})
         elif "more" in asked and not self._over:
             self._read(source)
+
+    def _new(self, module: str, name: str, options: dict[str, Any]) -> Source:
+        """A source; after another one of the same options it knows what that gave."""
+        key, before = (module, name, options), self._before
+        made = before[1].anew() if before is not None and before[0] == key else _made(module, name, options)
+        self._before = key, made
+        return made
 
     def _read(self, source: Source) -> None:
         work = Work(source)
@@ -154,7 +162,7 @@ def _made(module: str, name: str, options: dict[str, Any]) -> Source:
 
 def _described(error: Exception) -> tuple[str, str]:
     """An error as its kind and its message, one line and no password."""
-    kinds = (AccessDenied, NotThere, UsageError, FramechainError)
+    kinds = (AccessDenied, NotThere, Over, UsageError, FramechainError)
     kind = next((kind for kind in kinds if isinstance(error, kind)), None)
     message = str(error) if kind is not None else f"{type(error).__name__}: {error}"
     return (kind or FramechainError).__name__, redacted(" ".join(message.split()))

@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError
 from typing_extensions import Self
 
 from pipeline.address import redacted
-from pipeline.errors import AccessDenied, FramechainError, NotThere, UsageError
+from pipeline.errors import AccessDenied, FramechainError, NotThere, Over, UsageError
 from pipeline.frame import Frame
 from pipeline.isolation.child import Child
 from pipeline.isolation.messages import Closed
@@ -28,7 +28,7 @@ logger = logging.getLogger("framechain")
 _ENDING = 0.5
 """Seconds that a process gets to say goodbye to its camera before it is killed; nobody waits longer for a reader."""
 
-_ERRORS = {kind.__name__: kind for kind in (FramechainError, UsageError, AccessDenied, NotThere)}
+_ERRORS = {kind.__name__: kind for kind in (FramechainError, UsageError, AccessDenied, NotThere, Over)}
 
 
 class ReadingChild(Child):

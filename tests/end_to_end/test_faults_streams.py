@@ -87,12 +87,19 @@ def test_live_playlists(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     assert "s3cret" not in caplog.text + str(snapshot.to_dict())
 
 
-def test_a_live_playlist_that_says_that_it_has_ended(site: Site) -> None:
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_a_live_playlist_that_is_away_and_says_at_last_that_it_has_ended(site: Site, isolation: str) -> None:
     """It is looked at for as long as it may take to open it, in case its encoder is started anew."""
     with HlsCamera(seconds=0.5) as camera:
-        site.add("ended", f"http://127.0.0.1:{camera.port}/live.m3u8", open_timeout=1, read_timeout=2)
+        uri = f"http://127.0.0.1:{camera.port}/live.m3u8"
+        site.add("ended", uri, open_timeout=1, read_timeout=2, isolation=isolation)
         site.start()
         until(lambda: len(site.seen["ended"]) > 20, "it gives frames")
+        camera.kill()
+        until(lambda: site.source("ended").state in AWAY, "it is missed")
+        back = time.monotonic()
+        camera.start()
+        assert site.returned("ended", back) < RECOVERY
         camera.over = True
         snapshot = site.pipeline.wait(20)
     assert snapshot.sources[0].state == "ended"
