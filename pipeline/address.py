@@ -105,3 +105,14 @@ def does_not_exist(path: Path) -> str:
         names = []
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
     return f"'{path}' does not exist; " + (f"did you mean '{folder / near[0]}'?" if near else "check the path")
+
+
+def in_a_line(message: str, most: int = 1000) -> str:
+    """What others wrote, fit for a terminal: on one line, nothing that a terminal obeys, and not without end.
+
+    >>> in_a_line("500 \\x00\\x1b[2Joops\\nagain"), in_a_line("x" * 2000)[-3:]
+    ('500 \\ufffd\\ufffd[2Joops again', 'x …')
+    """
+    text = " ".join(message.split())
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    return shown if len(shown) <= most else shown[:most] + " …"

@@ -15,7 +15,9 @@ class Component(BaseModel):
     (leading underscore).
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     name: ClassVar[str]
     """What it is called in YAML, on the command line, in metrics and in messages."""

@@ -12,6 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.address import redacted
+from pipeline.checkpoint.claim import LOCK
+from pipeline.checkpoint.file import NAME
 from pipeline.component import Component
 from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
@@ -48,7 +50,7 @@ class _Loader(yaml.SafeLoader):
 class Settings(BaseModel):
     """How the engine runs a chain."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     keep_going: bool = Field(
         False,
@@ -138,7 +140,9 @@ class Document:
             raise UsageError(f"{path} is nested too deep; correct the YAML") from error
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:  # a date of no calendar ...
             raise UsageError(f"{path}: a value is not what its YAML tag says ({error}); correct the YAML") from error
-        document = cls({} if data is None else data, str(path), lines)
+        if data is None:  # a service that follows it would let go of all cameras while it is being written
+            raise UsageError(f"{path} is empty; give a chain, or sources: [] for one without sources")
+        document = cls(data, str(path), lines)
         document._check_sections()
         return document
 
@@ -459,6 +463,8 @@ def _check_outputs(chain: Chain, reports: Mapping[str, Path | None], config: Pat
         if (path := getattr(sink, "path", None)) is not None:
             _check_made(sink, Path(path), chain.sources, inputs)
     written += reports.items()
+    if (folder := chain.settings.checkpoint) is not None:
+        written += [("the checkpoint", folder / file) for file in (NAME, LOCK)]
     check_outputs(written, inputs)
 
 

@@ -344,6 +344,11 @@ class Pipeline:
         """The calls that take longer now than `watchdog` allows, in words."""
         return [] if self._watchdog is None else self._watchdog.overdue()
 
+    @property
+    def troubles(self) -> list[str]:
+        """What sinks wait for now, in words."""
+        return [f"sink '{sink.name}': {told}" for sink in self._sinks if (told := sink.trouble)]
+
     def _check_count(self, sources: int) -> None:
         if sources > self._max_sources:
             raise UsageError(

@@ -44,6 +44,11 @@ class Sink(Component, ABC):
         """Frames that it took, and keeps safe, and that have not reached their peer yet."""
         return 0
 
+    @property
+    def trouble(self) -> str:
+        """What it waits for while nothing gets to its output, in words; "" while all is well. Any thread may ask."""
+        return ""
+
     def open(self) -> None:
         """Check that the output can be written, before any model is loaded.
 

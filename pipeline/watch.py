@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,11 +86,17 @@ class Watch:
             told = self._path.stat()
         except OSError:
             return None
+        if not stat.S_ISREG(told.st_mode):  # a pipe would be waited for
+            return None
         return told.st_mtime_ns, told.st_size, told.st_ino
 
     def _follow(self) -> None:
         try:
+            if self._path.exists() and not self._path.is_file():
+                raise UsageError(f"{self._path} is no file any more; put one there")
             document = self._read()
+            if "sources" not in document.data:
+                raise UsageError(f"{self._path} names no sources any more; write sources: [] to remove all")
         except FramechainError as error:
             logger.warning("%s; nothing is changed", redacted(str(error)))
             return

@@ -218,7 +218,7 @@ def read_source(
         supervisor.run(deliver, control.stopping, begin, onward)
     except Aborted:
         pass
-    except Exception as error:
+    except BaseException as error:
         supervisor.end(error)
         metrics.served(0.0, 0, 1)
         control.report(StageError("reading", name, index + 1, error))
@@ -306,7 +306,7 @@ class Crew:
         except Aborted:
             self._inbox.abort()
             self._sequencer.abort()
-        except Exception as error:  # a mistake of ours must not leave the others waiting for this worker
+        except BaseException as error:  # a mistake of ours must not leave the others waiting for this worker
             self._control.fail(StageError(self._metrics.name, "", -1, error))
             self._inbox.abort()
             self._sequencer.abort()
@@ -343,7 +343,7 @@ class Crew:
         try:
             with self._calls.call(), self._metrics.watching():
                 self._stage.forget(source)
-        except Exception as error:
+        except BaseException as error:
             self._control.report(StageError(self._metrics.name, source, -1, error))
             if self._control.on_failure == "end":
                 raise Aborted from error
@@ -357,7 +357,7 @@ class Crew:
             tracing = self._control.tracing(self._metrics.name, frames)
             with self._calls.call(), self._metrics.timing(len(items)), tracing:
                 self._stage.process(frames)
-        except Exception as error:
+        except BaseException as error:
             if self._stage.stateless and len(items) > 1:  # one by one, to find the frame that it fails on
                 return [result for item in items for result in self._process([item])]
             if self._control.on_failure == "restart":
@@ -388,7 +388,7 @@ class Crew:
                     self._stage.load_state_dict(state)
                 for width, height in self._control.sizes():
                     self._stage.expect(width, height)
-            except Exception as failure:
+            except BaseException as failure:
                 self._control.fail(StageError(self._metrics.name, "restarting", -1, failure))
                 return
         kept = "with what it remembered" if state else "what it remembered is gone, tracks begin anew"
@@ -398,7 +398,7 @@ class Crew:
         """What the stage knows of all sources, if it can tell, and after a failure still does."""
         try:
             state: dict[str, Any] = self._stage.state_dict()
-        except Exception as error:
+        except BaseException as error:
             logger.warning("%s does not tell what it remembers: %s", self._metrics.name, error)
             return {}
         return state
@@ -450,7 +450,7 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                         control.finished(entry)
                 except StopRun:
                     control.stopping.set()
-                except Exception as error:
+                except BaseException as error:
                     control.report(StageError(metrics.name, source, index, error))
                     if control.on_failure == "end":
                         raise Aborted from error
@@ -476,6 +476,6 @@ def _of_sink(sink: Sink) -> dict[str, Any]:
 def _close(part: Supervisor | Stage | Sink, name: str, control: Control) -> bool | None:
     try:
         return part.close()
-    except Exception as error:
+    except BaseException as error:
         control.report(StageError(name, "closing", -1, error))
     return None

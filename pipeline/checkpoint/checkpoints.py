@@ -109,7 +109,8 @@ class Checkpoints:
         self._since = time.monotonic()
         self._saved: Saved | None = None
         self._begun_anew = not resume
-        check_writable(self._path)
+        if self._path.is_file() or not self._path.exists():  # a pipe would be waited for
+            check_writable(self._path)
         self._claim = Claim(self._folder)
         try:
             if not fresh:

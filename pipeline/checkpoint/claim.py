@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.errors import UsageError
 from pipeline.files.lock import hold
 
-_NAME = "lock"
+LOCK = "lock"
 
 _RECORD = struct.Struct("<QQd")  # process; number of a checkpoint; seconds
 _CHECK = struct.Struct("<I")
@@ -58,7 +58,7 @@ class Claim:
         if self.held:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self._folder / _NAME, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        file = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:
             hold(file)
         except (BlockingIOError, PermissionError) as error:

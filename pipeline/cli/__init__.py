@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pipeline.address import redacted
+from pipeline.address import in_a_line, redacted
 from pipeline.cli import bench, cache, config, doctor, evaluate, export, models, refine, run, stages, train, tune
 from pipeline.errors import FramechainError
 
@@ -63,11 +63,18 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+class _Lines(logging.Formatter):
+    """A line for each record, whatever peers and libraries have told."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return in_a_line(super().formatMessage(record))
+
+
 @contextmanager
 def _log_on_stderr(arguments: list[str]) -> Iterator[None]:
     """Show what Framechain logs as lines like those of errors: what it chose, and warnings."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("framechain: %(message)s"))
+    handler.setFormatter(_Lines("framechain: %(message)s"))
     logger = logging.getLogger("framechain")
     before, logger.propagate = logger.level, False  # or a library that sets up logging for all shows each line twice
     logger.addHandler(handler)
@@ -120,5 +127,5 @@ def _command(arguments: list[str]) -> list[str]:
 def _tell(message: str, code: int) -> int:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print("[red]framechain:[/red] ", end="")
-    console.print(redacted(message), markup=False)  # what we did not write may hold an address
+    console.print(in_a_line(redacted(message)), markup=False)  # what we did not write may hold an address
     return code

@@ -60,6 +60,12 @@ class Pause:
         """Whether there was no room, and nothing was written since."""
         return self._folder is not None
 
+    @property
+    def trouble(self) -> str:
+        """What it waits for, in words; "" if it does not."""
+        folder = self._folder
+        return "" if folder is None else f"there is no room left in {folder}"
+
     def begin(self, path: Path, frames: int) -> None:
         """There was no room in `path` for so many frames."""
         now = time.monotonic()

@@ -115,6 +115,11 @@ class FileSink(Sink, ABC):
             self._pause = Pause(f"sink '{self.name}'")
         return self._pause
 
+    @property
+    def trouble(self) -> str:
+        """A full disk."""
+        return self.pause.trouble
+
     def claim(self, source: str) -> Path:
         """The file for a source: its own where the path holds `{source}`, else the one for all.
 

@@ -24,7 +24,7 @@ _MOST_PARTS = 10**12  # of a series
 class Rotation(BaseModel):
     """When an output goes on in a new file, and how many of the old ones are kept."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     seconds: float | None = Field(None, gt=0, description="length of a part")
     bytes: int | None = Field(None, gt=0, description="size of a part")

@@ -90,7 +90,7 @@ class Supervisor:
         self._begin: Begin | None = None
         self._awaited = False  # the run has begun without it
         self._over = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
 
         self._timeline = Timeline()
         self._given = 0
@@ -196,7 +196,7 @@ class Supervisor:
                 self._file.skip(onward.index, onward.given, stopping.is_set)
             self._read(self._file, deliver, stopping)
 
-    def end(self, error: Exception | None = None) -> None:
+    def end(self, error: BaseException | None = None) -> None:
         """Give no more frames, because of an error or because nobody wants more."""
         with self._changed:
             self._end(error)
@@ -301,7 +301,7 @@ class Supervisor:
         self._leave(reader)
         self._lose(reader, self._no_answer())
 
-    def _lose(self, reader: Reader, error: Exception) -> None:
+    def _lose(self, reader: Reader, error: BaseException) -> None:
         """A connection broke off, or an attempt failed."""
         now = time.monotonic()
         broke_off = reader is self._current
@@ -330,7 +330,7 @@ class Supervisor:
         """Whether one that says that it has ended has had the time to begin anew."""
         return self._gone_at is None or now - self._gone_at >= (self._patience.opening or 0.0)
 
-    def _back_off(self, error: Exception) -> None:
+    def _back_off(self, error: BaseException) -> None:
         pause = min(_FIRST_PAUSE * 2.0 ** min(self._pauses, 32), self._patience.longest_pause)
         if isinstance(error, AccessDenied):
             pause = max(pause, _ACCESS_PAUSE)
@@ -340,7 +340,7 @@ class Supervisor:
         self._change("connecting" if self._wanted else "backing off", redacted(str(error)))
         self._changed.notify_all()
 
-    def _end(self, error: Exception | None = None) -> None:
+    def _end(self, error: BaseException | None = None) -> None:
         self._over = True
         self._change("ended", "" if error is None else redacted(str(error)))
         for reader in self._readers:
@@ -423,7 +423,7 @@ class Supervisor:
             self._given += 1
             try:
                 self._deliver(frame, start)
-            except Exception as error:
+            except BaseException as error:
                 self._failure = error
             if self._failure is not None or self._given == self._source.max_frames:
                 self._end()
@@ -454,7 +454,7 @@ class Reader(threading.Thread):
     def __init__(self, source: Source, supervisor: Supervisor, name: str) -> None:
         super().__init__(name=f"read-{name or source.name}", daemon=True)
         self.source = source
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.started = self._heard = time.monotonic()
         self.given = 0
         self.interval = 0.0
@@ -492,7 +492,7 @@ class Reader(threading.Thread):
             else:
                 if not self.source.complete:
                     self.failure = FramechainError(f"'{redacted(self.source.uri)}' hung up")
-        except Exception as error:
+        except BaseException as error:
             self.failure = error
             if ran_out(error):
                 self.failure = FramechainError(
@@ -501,6 +501,6 @@ class Reader(threading.Thread):
                 )
         try:
             self.source.close()
-        except Exception as error:
+        except BaseException as error:
             self.failure = self.failure or error
         self._supervisor.left(self)

@@ -188,6 +188,12 @@ class NetworkSink(Sink, ABC):
         """Messages that the peer has not had yet."""
         return 0 if self._spool is None else len(self._spool)
 
+    @property
+    def trouble(self) -> str:
+        """A peer that is away, or a spool without room."""
+        away = "" if self._courier is None else self._courier.trouble
+        return away or ("" if self._pause is None else self._pause.trouble)
+
     def _own_spool(self, address: str) -> Spool:
         """The folder that was named; else the first for this address that no other run uses now."""
         if self.spool is not None:
@@ -253,6 +259,11 @@ class _Courier(threading.Thread):
     def wake(self) -> None:
         """There is a message."""
         self._some.set()
+
+    @property
+    def trouble(self) -> str:
+        """That the peer is away, in words; "" if it is not."""
+        return f"{self._address} cannot be reached" if self._away else ""
 
     def finish(self, seconds: float) -> None:
         """Deliver what is there, for so long at most. A peer that does not answer at all is left behind then."""

@@ -42,7 +42,8 @@ class PartHealth:
 class Health:
     """A run at one moment.
 
-    A camera that is away makes it "degraded", and still healthy: it is tried again, and a restart would not help.
+    A camera or peer that is away, or a full disk, makes it "degraded", and still healthy: it is tried again, and a
+    restart would not help.
 
     Attributes:
         state: "stuck": a call takes longer than the watchdog allows. "failed": a part ended the run.
@@ -82,7 +83,7 @@ class Health:
 def examine(pipeline: Pipeline) -> Health:
     """How a pipeline is now. Any thread may ask, also before the run and after it."""
     snapshot, failure, overdue = pipeline.metrics.snapshot(), pipeline.failure, pipeline.overdue
-    away = [_away(source) for source in snapshot.sources if source.state not in HERE]
+    away = [_away(source) for source in snapshot.sources if source.state not in HERE] + pipeline.troubles
     phase = pipeline.phase
     if failure is not None:
         return _health("failed", [str(failure), *overdue], snapshot)

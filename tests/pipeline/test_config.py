@@ -81,6 +81,7 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
         ("    id: gate", "    id: gate\n    id: yard", r"line 5: 'id' is given twice"),
         ("  - track", "  - track: {tracker: deepsrt}", r"line 11, stages.track.*did you mean 'deepsort'\?"),
         ("  - track", "  - [track]", r"line 11, stages: a stage is a name"),
+        ("confidence: 0.4", "confidence: .inf", r"detect.confidence: Input should be"),
         ("path: out.jsonl", "path: ''", r"line 13, sinks.jsonl.path: '\.' names no file; give one"),
         ("  - jsonl: {path: out.jsonl}", "  - jsonl", r"line 13, sinks.jsonl.path: this option must be given"),
         ("out.jsonl", "'tracks-{source}.txt'", r"both write tracks-\{source\}.txt"),

@@ -134,6 +134,19 @@ def test_a_source_that_does_not_open_is_left_out_with_keep_going(
         Pipeline([missing, missing], sinks=[Keep()], keep_going=True).run()
 
 
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, BaseException])
+def test_a_stage_or_sink_that_would_end_its_thread_ends_the_run_or_is_counted(end: type[BaseException]) -> None:
+    def leave(frame: Frame) -> None:
+        if frame.index == 10:
+            raise end("no more")
+
+    for stages, sinks in (([Call(function=leave)], [Keep()]), ([Call()], [Keep(function=leave)])):
+        with pytest.raises(StageError, match=f"failed on frame 10 of .*: {end.__name__}: no more"):
+            Pipeline([Memory(count=100)], stages, sinks).run()
+    skipped = Pipeline([Memory(count=100)], [Call(function=leave)], [Keep()], on_failure="skip").run()
+    assert (skipped.frames, skipped.sources[0].dropped) == (99, {"call failed": 1})
+
+
 def test_a_source_that_breaks_ends_the_run_but_not_with_keep_going() -> None:
     with pytest.raises(StageError, match="reading failed on frame 4 of b: OSError: the cable is out"):
         Pipeline([Memory(uri="a", count=1000), Memory(uri="b", fail_at=4)]).run()

@@ -299,9 +299,11 @@ def test_a_full_disk_pauses_a_live_recording_and_every_frame_is_counted(
         assert given < 20_000
     for _ in range(20):
         write()
+    assert sink.trouble == f"there is no room left in {disk}"
     blocker.unlink()
     for _ in range(20):
         write()
+    assert not sink.trouble
     sink.end("street")
     lost = sink.dropped["disk full"]
     sink.close()

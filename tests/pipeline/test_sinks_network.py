@@ -99,9 +99,11 @@ def test_mqtt_delivers_in_order_what_came_while_the_broker_was_away(
         sink.write(frame(index=index))
     until(lambda: "cannot be reached" in caplog.text)
     assert sink.pending == 290
+    assert sink.trouble == f"mqtt://127.0.0.1:{broker.port}/a cannot be reached"
     reader.subscribed.clear()
     broker.start()
     until(lambda: not sink.pending)
+    assert not sink.trouble
     sink.close()
     assert not sink.dropped
     assert [record.message.split(";")[0] for record in caplog.records][1:] == [

@@ -71,6 +71,26 @@ def get(url: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+class Waiting(Keep):
+    """A sink whose peer is away."""
+
+    name = "waiting"
+
+    @property
+    def trouble(self) -> str:
+        return "nobody answers"
+
+
+def test_a_sink_that_waits_makes_a_run_degraded_and_healthy() -> None:
+    pipeline = Pipeline([Memory(count=10**9, is_live=True, gate=lambda: time.sleep(0.001))], [], [Waiting(), Keep()])
+    pipeline.start()
+    wait_for(lambda: examine(pipeline).sources[0].state == "live")
+    health = examine(pipeline)
+    assert (health.state, health.reasons, health.healthy) == ("degraded", ["sink 'waiting': nobody answers"], True)
+    pipeline.stop()
+    assert pipeline.join(10)
+
+
 def test_a_call_that_takes_too_long_is_told_once_with_its_line_and_counted(
     stuck: tuple[Pipeline, Held], caplog: pytest.LogCaptureFixture
 ) -> None:

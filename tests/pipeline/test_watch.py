@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,21 @@ def test_a_broken_file_changes_nothing_and_is_one_line(followed: Followed, caplo
     wait_for(lambda: caplog.text.count("cannot read the configuration") == 2)
     assert len(caplog.records) == 4
     assert followed.ids == ["door", "yard"]
+
+
+def test_a_file_that_is_being_written_or_a_pipe_removes_nothing(
+    followed: Followed, caplog: pytest.LogCaptureFixture
+) -> None:
+    for text, told in (("", "is empty"), ("sinks: []\n", "names no sources any more")):
+        followed.path.write_text(text)
+        wait_for(lambda told=told: told in caplog.text)
+    followed.path.unlink()
+    os.mkfifo(followed.path)
+    wait_for(lambda: "is no file any more" in caplog.text)
+    assert followed.ids == ["door", "yard"]
+    followed.path.unlink()
+    followed.write()
+    wait_for(lambda: followed.ids == [])
 
 
 def test_what_needs_a_restart_is_told_once_and_the_sources_follow(
