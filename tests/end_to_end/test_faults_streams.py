@@ -16,8 +16,11 @@ AWAY = ("stalled", "backing off", "connecting")
 
 
 def in_order(seen: list[Seen]) -> bool:
-    """Whether no picture came twice or after a later one: they are numbered by their grey, which has 200 levels."""
-    steps = [round(two.grey - one.grey) % 200 for one, two in pairwise(seen)]
+    """Whether no picture came twice or after a later one: they are numbered by their grey, which has 200 levels.
+
+    Where more than a few seconds are missing that tells nothing.
+    """
+    steps = [round(two.grey - one.grey) % 200 for one, two in pairwise(seen) if two.at - one.at < 4]
     return all(step < 150 or step >= 199 for step in steps)  # rounding in the codec: one less
 
 
@@ -72,7 +75,7 @@ def test_live_playlists(site: Site, caplog: pytest.LogCaptureFixture) -> None:
         )  # seconds; what its own clock lost is put right within half a minute
         assert on_one_line_of_time(seen, stood), source.id
         if source.id not in ("killed", "hostile"):  # whose cameras went on for more pictures than there are levels
-            assert in_order(seen), source.id
+            assert in_order(seen), f"{source.id}: {[(one.index, one.grey) for one in seen]}"
         assert set(source.dropped) <= {"starting", "queue full", "stale", "corrupt", "abandoned", "aborted"}
         if source.id != "hostile":  # its connection may live on
             assert (source.connections > 1) == (source.id not in ("steady", "missing", "broken")), source.id
@@ -151,7 +154,7 @@ def test_codecs_sizes_and_rates_that_change(site: Site) -> None:
             assert any(one.discontinuity for one in site.seen[name])
     assert {one.size for one in site.seen["sizes"]} == {(64, 48), (128, 96)}
     for one, two in pairwise(site.seen["sizes"]):
-        assert two.discontinuity == (two.size != one.size)
+        assert two.discontinuity == (two.size != one.size) or two.index > one.index + 1  # of those that were dropped
     for name, rate in (("slower", 5), ("faster", 50)):
         assert not any(one.discontinuity for one in site.seen[name])
         later = [one for one in site.seen[name] if one.at > changed]
