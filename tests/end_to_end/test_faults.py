@@ -23,8 +23,8 @@ def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> No
     with ExitStack() as stack:
         killed, frozen = stack.enter_context(RtspCamera()), stack.enter_context(RtspCamera())
         relay = stack.enter_context(LossyRelay(killed.port))
-        slow, fast = stack.enter_context(HttpCamera(rate=1)), stack.enter_context(HttpCamera(rate=60))
-        steady, garbage, resized, clock = (stack.enter_context(HttpCamera()) for _ in range(4))
+        slow, fast = stack.enter_context(HttpCamera(rate=1)), stack.enter_context(HttpCamera(rate=40))
+        steady, garbage, resized, clock = (stack.enter_context(HttpCamera(rate=10)) for _ in range(4))
         denied = stack.enter_context(HttpCamera(password="right"))
         dead = stack.enter_context(closing(socket.create_server(("127.0.0.1", 0))))  # accepts and never answers
         wait = {"open_timeout": 5, "read_timeout": 3}

@@ -35,12 +35,12 @@ def test_live_playlists(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "framechain")
     names = ("steady", "killed", "missing", "broken", "stale", "hostile", "anew")
     with ExitStack() as stack:
-        cameras = {name: stack.enter_context(HlsCamera()) for name in names}
+        cameras = {name: stack.enter_context(HlsCamera(rate=10)) for name in names}
         for name, camera in cameras.items():
             uri = f"http://admin:s3cret@127.0.0.1:{camera.port}/live.m3u8"
             site.add(name, uri, open_timeout=5, read_timeout=3)
         site.start()
-        until(lambda: all(len(site.seen[name]) > 30 for name in names), "all give frames")
+        until(lambda: all(len(site.seen[name]) > 15 for name in names), "all give frames")
 
         storm = time.monotonic()
         cameras["killed"].kill()
@@ -82,11 +82,11 @@ def test_live_playlists(site: Site, caplog: pytest.LogCaptureFixture) -> None:
         marked = [one for one in seen if one.discontinuity]
         assert bool(marked) == (source.id not in ("steady", "missing")), source.id
     during = sum(storm <= one.at <= over for one in site.seen["steady"])
-    assert during >= 0.8 * 25 * (over - storm), "it plays at its own pace, whatever happens to the others"
+    assert during >= 0.8 * 10 * (over - storm), "it plays at its own pace, whatever happens to the others"
     gaps = [
         two.timestamp - one.timestamp for one, two in zip(site.seen["missing"], site.seen["missing"][1:], strict=False)
     ]
-    assert max(gaps) == pytest.approx(1.04, abs=0.1), "the time of the piece that was not there"
+    assert max(gaps) == pytest.approx(1.1, abs=0.15), "the time of the piece that was not there"
     assert "s3cret" not in caplog.text + str(snapshot.to_dict())
 
 
