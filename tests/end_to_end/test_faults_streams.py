@@ -86,7 +86,7 @@ def test_live_playlists(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     gaps = [
         two.timestamp - one.timestamp for one, two in zip(site.seen["missing"], site.seen["missing"][1:], strict=False)
     ]
-    assert max(gaps) == pytest.approx(1.1, abs=0.15), "the time of the piece that was not there"
+    assert 1.0 <= max(gaps) < 2.0, "the time of the piece that was not there"
     assert "s3cret" not in caplog.text + str(snapshot.to_dict())
 
 
