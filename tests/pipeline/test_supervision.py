@@ -323,6 +323,16 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 memory._EVERY = 0.05
+gone = threading.Event()
+
+class Own:
+    def __init__(self):
+        self.itself = self
+    def __del__(self):
+        gone.set()
+
+Own()
+assert not gone.is_set(), "what refers to itself stays"
 blocks = [b"x" * 100_000 for _ in range(2000)]
 full = resident()
 del blocks[::2]
@@ -333,6 +343,7 @@ deadline = time.monotonic() + 20
 while resident() > full - 80e6:
     assert time.monotonic() < deadline, "they stay"
     time.sleep(0.01)
+assert gone.wait(20)
 trimmer.close()
 assert threading.active_count() == 1
 """
