@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
@@ -89,6 +89,7 @@ class NetworkSink(Sink, ABC):
     model_config = ConfigDict(hide_input_in_errors=True)  # addresses hold passwords
 
     url: str = Field(repr=False, description="address of the peer")
+    ca: Path | None = Field(None, description="certificates to trust, as PEM; if not given: the system's")
     captured_at: bool = Field(True, description="add the wall-clock time of each frame, as messages may come late")
     spool: Path | None = Field(
         None, description="folder for messages that wait; if not given: one for this address in the cache"
@@ -117,8 +118,9 @@ class NetworkSink(Sink, ABC):
         """Take possession of the spool and begin to deliver what an earlier run left in it.
 
         Raises:
-            UsageError: the spool cannot be used, or another run uses it.
+            UsageError: the certificates cannot be read; the spool cannot be used, or another run uses it.
         """
+        trusted(self.ca)
         address = redacted(self.url)
         self._spool = self._own_spool(address)
         self.dropped.update({reasons.DAMAGED: self._spool.damaged} if self._spool.damaged else {})
@@ -228,6 +230,15 @@ def checked_url(url: str, schemes: Collection[str]) -> SplitResult:
         shown = f"'{redacted(url)}'" if "//" in url else "this"  # without // nobody can tell a password from a host
         raise ValueError(f"{shown} is no address here; give {kinds}host:port/...")
     return parts
+
+
+def topic_of(url: str) -> str:
+    """What an address names behind the host.
+
+    >>> topic_of("mqtt://user:password@host:1883/site/gate%201")
+    'site/gate 1'
+    """
+    return unquote(url.partition("://")[2].partition("/")[2])
 
 
 def trusted(ca: Path | None) -> ssl.SSLContext:

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from pipeline.errors import MissingExtra
 from pipeline.files.output import PLACEHOLDER
-from pipeline.sending.delivery import NetworkSink, Peer, Settled, Unreachable, checked_url, trusted
+from pipeline.sending.delivery import NetworkSink, Peer, Settled, Unreachable, checked_url, topic_of
 
 _PORTS = {"kafka": 9092, "kafkas": 9093}
 
@@ -39,13 +39,12 @@ class Kafka(NetworkSink):
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "PLAIN", description="how user and password are told (SASL)"
     )
-    ca: Path | None = Field(None, description="certificates to trust, as PEM; if not given: the system's")
 
     @field_validator("url")
     @classmethod
     def _has_a_topic(cls, url: str) -> str:
         checked_url(url, _PORTS)
-        topic = _topic(url).replace(PLACEHOLDER, "source")
+        topic = topic_of(url).replace(PLACEHOLDER, "source")
         if not topic or len(topic) > _TOPIC_LETTERS or _OTHER.search(topic):
             raise ValueError(
                 "the address names a topic of letters, digits, '.', '_' and '-': kafka://host:9092/framechain"
@@ -63,7 +62,6 @@ class Kafka(NetworkSink):
             import confluent_kafka  # noqa: F401  told now, not when the first message is sent
         except ImportError as error:
             raise MissingExtra("Kafka messages", "kafka") from error
-        trusted(self.ca)
         super().open()
 
     def peer(self) -> Peer:
@@ -76,7 +74,7 @@ class _Cluster(Peer):
         parts = checked_url(url, _PORTS)
         scheme = parts.scheme.lower()
         tls, host = scheme == "kafkas", parts.hostname or ""
-        self._topic, self._timeout = _topic(url), timeout
+        self._topic, self._timeout = topic_of(url), timeout
         self._settings: dict[str, Any] = {
             "bootstrap.servers": f"{f'[{host}]' if ':' in host else host}:{parts.port or _PORTS[scheme]}",
             "client.id": "framechain",
@@ -148,7 +146,3 @@ class _Cluster(Peer):
 
     def _on_error(self, error: Any) -> None:
         self._trouble = str(error.str())
-
-
-def _topic(url: str) -> str:
-    return unquote(url.partition("://")[2].partition("/")[2])

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from pipeline.errors import MissingExtra
 from pipeline.files.output import PLACEHOLDER
-from pipeline.sending.delivery import NetworkSink, Peer, Settled, Unreachable, checked_url, trusted
+from pipeline.sending.delivery import NetworkSink, Peer, Settled, Unreachable, checked_url, topic_of, trusted
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -32,13 +32,12 @@ class Mqtt(NetworkSink):
     version: Literal["5", "3.1.1"] = Field(
         "5", description="of the protocol; brokers tell only in 5 that they refuse a message"
     )
-    ca: Path | None = Field(None, description="certificates to trust, as PEM; if not given: the system's")
 
     @field_validator("url")
     @classmethod
     def _has_a_topic(cls, url: str) -> str:
         checked_url(url, _PORTS)
-        topic = _topic(url)
+        topic = topic_of(url)
         if not topic or set(topic) & set("+#\0") or len(topic.encode()) > _TOPIC_BYTES - 100:
             raise ValueError(
                 "the address names a topic to publish to, without + and #: mqtt://host:1883/framechain/{source}"
@@ -56,7 +55,6 @@ class Mqtt(NetworkSink):
             import paho.mqtt.client  # noqa: F401  told now, not when the first message is sent
         except ImportError as error:
             raise MissingExtra("MQTT messages", "mqtt") from error
-        trusted(self.ca)
         super().open()
 
     def peer(self) -> Peer:
@@ -66,7 +64,7 @@ class Mqtt(NetworkSink):
 
 class _Broker(Peer):
     def __init__(self, url: str, version: str, timeout: float, ca: Path | None) -> None:
-        self._parts, self._topic = checked_url(url, _PORTS), _topic(url)
+        self._parts, self._topic = checked_url(url, _PORTS), topic_of(url)
         self._version, self._timeout = version, timeout
         self._tls = trusted(ca) if self._parts.scheme.lower() == "mqtts" else None
         self._client: Any = None
@@ -152,7 +150,3 @@ class _Broker(Peer):
         with self._changed:
             self._answers[number] = str(reason) if reason.is_failure else ""
             self._changed.notify_all()
-
-
-def _topic(url: str) -> str:
-    return unquote(url.partition("://")[2].partition("/")[2])

@@ -30,7 +30,6 @@ class Webhook(NetworkSink):
     headers: dict[str, SecretStr] = Field(
         default_factory=dict, description='sent with every request: {Authorization: "Bearer ..."}'
     )
-    ca: Path | None = Field(None, description="certificates to trust, as PEM; if not given: the system's")
 
     @field_validator("url")
     @classmethod
@@ -54,15 +53,6 @@ class Webhook(NetworkSink):
             if not value.get_secret_value().isascii() or not value.get_secret_value().isprintable():
                 raise ValueError(f"the value of {name} holds letters that a header cannot hold")
         return headers
-
-    def open(self) -> None:
-        """As every network sink.
-
-        Raises:
-            UsageError: the certificates cannot be read, or the spool cannot be used.
-        """
-        trusted(self.ca)
-        super().open()
 
     def peer(self) -> Peer:
         """A connection to the server."""
