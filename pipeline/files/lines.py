@@ -57,10 +57,8 @@ class LineSink(PartedSink, ABC):
         if self._claimed[source.id] not in self._files:
             try:
                 self._start_part(source.id)
-            except DiskFull:
-                if not self.pauses:
-                    raise
-                self.pause.begin(self._claimed[source.id], 0)
+            except DiskFull as error:
+                self.await_room(source.id, error)
 
     def record(self, frame: Frame) -> None:
         """Add the frame's lines, to a new part if one is due."""

@@ -87,13 +87,28 @@ class FileSink(Sink, ABC):
             return
         try:
             self.record(frame)
+            self.recorded(frame)
         except DiskFull as error:
-            if not self.pauses:
-                raise
-            self.dropped[reasons.DISK_FULL] += error.frames
-            self.pause.begin(self._claimed[frame.source], error.frames)
-        else:
-            self.pause.end()
+            self.dropped[reasons.DISK_FULL] += self.await_room(frame.source, error, error.frames)
+
+    def recorded(self, frame: Frame) -> None:
+        """A frame was taken: there is room.
+
+        Raises:
+            DiskFull: there is none after all.
+        """
+        self.pause.end()
+
+    def await_room(self, source: str, error: DiskFull, frames: int = 0) -> int:
+        """Pause until there is room for a source's frames, of which so many are left out; returns how many.
+
+        Raises:
+            DiskFull: the error, where the sink is not to wait.
+        """
+        if not self.pauses:
+            raise error
+        self.pause.begin(self._claimed[source], frames)
+        return frames
 
     @abstractmethod
     def record(self, frame: Frame) -> None:

@@ -136,30 +136,18 @@ class Sqlite(FileSink):
         self._infos[source.id] = source
         try:
             self._base(source.id)
-        except DiskFull:
-            if not self.pauses:
-                raise
-            self.pause.begin(self._claimed[source.id], 0)
+        except DiskFull as error:
+            self.await_room(source.id, error)
         if self._writer is None:
             self._ending.clear()
             self._writer = threading.Thread(target=self._write_now_and_then, name="sqlite", daemon=True)
             self._writer.start()
 
-    def write(self, frame: Frame) -> None:
-        """Record one frame; where there is no room for it, leave it out and count it, or fail."""
-        if self.pause.holds():
-            self.dropped[reasons.DISK_FULL] += 1
-            return
-        try:
-            self.record(frame)
-            if self.pause.active:  # this one tells whether there is room
-                with self._lock:
-                    self._flush(self._base(frame.source))
-        except DiskFull:
-            if not self.pauses:
-                raise
-            self.dropped[reasons.DISK_FULL] += 1
-            self.pause.begin(self._claimed[frame.source], 1)
+    def recorded(self, frame: Frame) -> None:
+        """It waits to be written; after a full disk it is written at once, to tell whether there is room."""
+        if self.pause.active:
+            with self._lock:
+                self._flush(self._base(frame.source))
 
     def record(self, frame: Frame) -> None:
         """Add one frame to those that are written next.
