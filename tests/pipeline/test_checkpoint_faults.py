@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from chains import Call, Keep, Memory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peers import fill, small_disk
+from peers import fill, small_disk, until
 from pydantic import PrivateAttr
 from test_checkpoint import SCENE, BreakOff, Count, Find
 
@@ -35,14 +35,6 @@ from pipeline.stages.annotate import Annotate
 from pipeline.stages.gate import Gate
 from pipeline.stages.recall import Recall
 
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 # A full disk.
 
 
@@ -52,20 +44,20 @@ def test_a_full_disk_holds_up_checkpoints_and_nothing_else(tmp_path: Path, caplo
         keep = Keep()
         run = Pipeline([source], [Count()], [keep], checkpoint=disk / "saved", checkpoint_every=0.02)
         run.start()
-        wait_for(lambda: run.checkpoints["saved"] > 2)
+        until(lambda: run.checkpoints["saved"] > 2)
         hog = fill(disk)
-        wait_for(lambda: fill(disk) and run.checkpoints["failed"] > 2)
+        until(lambda: fill(disk) and run.checkpoints["failed"] > 2)
         whole = load(disk / "saved")
         assert whole is not None, "the last one stays"
         before, saved = len(keep.seen), run.checkpoints["saved"]
-        wait_for(lambda: len(keep.seen) > before + 20)
+        until(lambda: len(keep.seen) > before + 20)
         assert run.checkpoints["saved"] == saved
         with pytest.raises(UsageError, match="another run"):
             Claim(disk / "saved")
         record = (disk / "saved" / "lock").read_bytes()
         assert int.from_bytes(record[8:16], "little") == whole["number"], "that the run goes on is known all the same"
         hog.unlink()
-        wait_for(lambda: run.checkpoints["saved"] > saved)
+        until(lambda: run.checkpoints["saved"] > saved)
         run.stop()
         run.wait(20)
         assert sorted(path.name for path in (disk / "saved").iterdir()) == [NAME, "lock"]
@@ -278,7 +270,7 @@ def test_a_second_run_that_would_write_the_same_file_is_refused(tmp_path: Path) 
     paths = [tmp_path / "all.jsonl", tmp_path / "{source}.jsonl"]
     first = Pipeline([source], [], [JsonLines(path=path) for path in paths])
     first.start()
-    wait_for(lambda: first.metrics.snapshot().frames > 3)
+    until(lambda: first.metrics.snapshot().frames > 3)
     for path in paths:
         for append in (False, True):
             with pytest.raises(FramechainError, match=r"another run writes .*\.jsonl; give each run a file of its own"):
@@ -294,7 +286,7 @@ def test_a_second_run_that_would_write_the_same_file_is_refused(tmp_path: Path) 
 def test_a_second_run_does_not_take_a_video_away(tmp_path: Path) -> None:
     first = Pipeline(["test:64x64@50"], [], [Video(path=tmp_path / "out.mp4")])
     first.start()
-    wait_for(lambda: (tmp_path / "out.mp4").exists() and (tmp_path / "out.mp4").stat().st_size > 1000)
+    until(lambda: (tmp_path / "out.mp4").exists() and (tmp_path / "out.mp4").stat().st_size > 1000)
     with pytest.raises(UsageError, match="another run writes"):
         Pipeline(["test:64x64@50,frames=3"], [], [Video(path=tmp_path / "out.mp4")]).run()
     assert (tmp_path / "out.mp4").stat().st_size > 1000

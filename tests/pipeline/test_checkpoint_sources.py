@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from chains import Keep, Memory, Stateful
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peers import until
 
 from pipeline.checkpoint.checkpoints import Checkpoints
 from pipeline.checkpoint.claim import Claim
@@ -25,13 +25,6 @@ from pipeline.frame import Frame
 from pipeline.metrics import ENDED
 from pipeline.roster import Names
 from pipeline.sinks.jsonl import JsonLines
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def camera(name: str, uri: str = "", count: int = 10**9) -> Memory:
@@ -85,7 +78,7 @@ def test_cameras_that_are_new_begin_those_gone_are_forgotten_and_the_others_go_o
     caplog.set_level(logging.INFO, "framechain")
     first, kill = run(tmp_path, [camera("gate"), camera("yard"), camera("hall")], service=service)
     first.start()
-    wait_for(lambda: all(given_of(tmp_path, name) > 3 for name in ("gate", "yard", "hall")))
+    until(lambda: all(given_of(tmp_path, name) > 3 for name in ("gate", "yard", "hall")))
     end(first, kill)
     before = {name: max(index for source, index in kill.seen if source == name) for name in ("gate", "yard", "hall")}
     counted = given_of(tmp_path, "yard")
@@ -94,7 +87,7 @@ def test_cameras_that_are_new_begin_those_gone_are_forgotten_and_the_others_go_o
     second, kill = run(tmp_path, now, service=service)
     second.start()
     assert second.began == ["gate", "hall-2", "dock"], "another address is another camera"
-    wait_for(lambda: len({source for source, _ in kill.seen}) == 3)
+    until(lambda: len({source for source, _ in kill.seen}) == 3)
     second.stop()
     final = second.wait(20)
     starts = {name: min(index for source, index in kill.seen if source == name) for name in second.began}
@@ -117,7 +110,7 @@ def test_cameras_that_are_new_begin_those_gone_are_forgotten_and_the_others_go_o
 def test_a_run_goes_on_with_the_same_files_and_a_service_with_those_there_are(tmp_path: Path) -> None:
     first, kill = run(tmp_path, [film("a"), film("b")])
     first.start()
-    wait_for(lambda: min(given_of(tmp_path, name) for name in ("a", "b")) > 5)
+    until(lambda: min(given_of(tmp_path, name) for name in ("a", "b")) > 5)
     end(first, kill)
     for sources, said in (
         ([film("a")], "it is about a source 'b'"),
@@ -130,7 +123,7 @@ def test_a_run_goes_on_with_the_same_files_and_a_service_with_those_there_are(tm
     second, kill = run(tmp_path, [film("a"), film("b", count=20), film("c", count=20)], service=True)
     second.start()
     assert second.began == ["a", "b-2", "c"], "what is another file now is read from its beginning"
-    wait_for(lambda: {("b-2", 19), ("c", 19)} <= set(kill.seen))
+    until(lambda: {("b-2", 19), ("c", 19)} <= set(kill.seen))
     second.stop()
     second.wait(20)
     indices = {name: [index for source, index in kill.seen if source == name] for name in second.began}
@@ -144,13 +137,13 @@ def test_sources_are_added_and_removed_and_the_run_is_killed(tmp_path: Path) -> 
 
     first, kill = run(tmp_path, [film("a")], sinks(), service=True)
     first.start()
-    wait_for(lambda: ("a", 9) in kill.seen)
+    until(lambda: ("a", 9) in kill.seen)
     assert first.add(film("b", count=30)).id == "b"
     assert first.add(film("c")).id == "c"
-    wait_for(lambda: ("b", 29) in kill.seen and ("c", 9) in kill.seen)
+    until(lambda: ("b", 29) in kill.seen and ("c", 9) in kill.seen)
     assert first.remove("c", 10)
     assert first.add(film("c")).id == "c-2"
-    wait_for(lambda: given_of(tmp_path, "c-2") > 9 and "c" not in followed(tmp_path))
+    until(lambda: given_of(tmp_path, "c-2") > 9 and "c" not in followed(tmp_path))
     end(first, kill)
     of_c = max(index for source, index in kill.seen if source == "c")
 
@@ -160,10 +153,10 @@ def test_sources_are_added_and_removed_and_the_run_is_killed(tmp_path: Path) -> 
     assert second.began == ["a", "b", "c-2"]
     added = second.add(film("b", count=10)).id
     assert added == "b-2"
-    wait_for(lambda: ("b-2", 9) in after.seen and len(after.seen) > 200)
+    until(lambda: ("b-2", 9) in after.seen and len(after.seen) > 200)
     with pytest.raises(UsageError, match="no source of this run is called 'b'"):
         second.remove("b")  # it had ended by itself; now it need not be known any more
-    wait_for(lambda: "b" not in followed(tmp_path))
+    until(lambda: "b" not in followed(tmp_path))
     second.stop()
     final = second.wait(20)
 
@@ -189,13 +182,13 @@ def test_sources_are_added_and_removed_and_the_run_is_killed(tmp_path: Path) -> 
 def test_files_that_joined_in_their_midst_stay_lined_up_over_a_restart(tmp_path: Path) -> None:
     first, kill = run(tmp_path, [film("a")], service=True)
     first.start()
-    wait_for(lambda: ("a", 60) in kill.seen)
+    until(lambda: ("a", 60) in kill.seen)
     first.add(film("b"))
-    wait_for(lambda: given_of(tmp_path, "b") > 10)
+    until(lambda: given_of(tmp_path, "b") > 10)
     end(first, kill)
     second, after = run(tmp_path, [film("a"), film("b")], service=True)
     second.start()
-    wait_for(lambda: len(after.seen) > 40)
+    until(lambda: len(after.seen) > 40)
     second.abort()
     assert second.join(20)
     both = Counter(source for source, _ in after.seen[:30])
@@ -213,17 +206,17 @@ def test_a_thousand_sources_that_come_and_go_leave_nothing_in_the_checkpoint(tmp
             try:
                 assert pipeline.remove(info.id, 10)
             except UsageError:  # it had ended by itself
-                wait_for(lambda name=info.id: name not in {one.id for one in pipeline.infos})
+                until(lambda name=info.id: name not in {one.id for one in pipeline.infos})
 
     def size() -> int:
-        wait_for(lambda: set(followed(tmp_path)) == {"stays"})
+        until(lambda: set(followed(tmp_path)) == {"stays"})
         return (tmp_path / "saved" / NAME).stat().st_size
 
     cycle(20)
     before = size()
     cycle(1000)
     assert size() <= before + 500, "counts and numbers have more digits, and there are more reasons"
-    wait_for(lambda: pipeline._crews[0]._failed.keys() == {ENDED})
+    until(lambda: pipeline._crews[0]._failed.keys() == {ENDED})
     pipeline.stop()
     final = pipeline.wait(20)
     told = load(tmp_path / "saved")
@@ -280,7 +273,7 @@ def test_kills_in_a_row_before_the_first_checkpoint_repeat_no_index(tmp_path: Pa
     """A service that crashes as soon as it has begun, again and again; the first of them was stopped cleanly."""
     first, kill = run(tmp_path, [camera("gate")])
     first.start()
-    wait_for(lambda: len(kill.seen) > 3)
+    until(lambda: len(kill.seen) > 3)
     first.stop()
     first.wait(20)
     whole = (tmp_path / "saved" / NAME).read_bytes()
@@ -288,7 +281,7 @@ def test_kills_in_a_row_before_the_first_checkpoint_repeat_no_index(tmp_path: Pa
     for _ in range(3):
         again, kill = run(tmp_path, [camera("gate")], checkpoint_every=1000)
         again.start()
-        wait_for(lambda kill=kill: len(kill.seen) > 3)
+        until(lambda kill=kill: len(kill.seen) > 3)
         end(again, kill)
         (tmp_path / "saved" / NAME).write_bytes(whole)  # as if it had not been saved in so short a time
         seen += [index for _, index in kill.seen]
@@ -298,7 +291,7 @@ def test_kills_in_a_row_before_the_first_checkpoint_repeat_no_index(tmp_path: Pa
 def test_a_run_that_could_not_save_for_an_hour_leaves_out_what_it_gave_in_that_hour(tmp_path: Path) -> None:
     first, kill = run(tmp_path, [camera("gate")])
     first.start()
-    wait_for(lambda: given_of(tmp_path, "gate") > 3)
+    until(lambda: given_of(tmp_path, "gate") > 3)
     end(first, kill)
     told = load(tmp_path / "saved")
     assert told is not None
@@ -312,7 +305,7 @@ def test_a_run_that_could_not_save_for_an_hour_leaves_out_what_it_gave_in_that_h
     type(stage).skip_ids = lambda self, source, count: skipped.append(count)  # type: ignore[method-assign]
     try:
         second.start()
-        wait_for(lambda: kill.seen)
+        until(lambda: kill.seen)
         second.abort()
         assert second.join(20)
     finally:
@@ -324,7 +317,7 @@ def test_a_run_that_could_not_save_for_an_hour_leaves_out_what_it_gave_in_that_h
 def test_a_clock_that_was_set_back_changes_nothing(tmp_path: Path) -> None:
     first, kill = run(tmp_path, [camera("gate")])
     first.start()
-    wait_for(lambda: given_of(tmp_path, "gate") > 3)
+    until(lambda: given_of(tmp_path, "gate") > 3)
     end(first, kill)
     told = load(tmp_path / "saved")
     assert told is not None
@@ -335,7 +328,7 @@ def test_a_clock_that_was_set_back_changes_nothing(tmp_path: Path) -> None:
     second, after = run(tmp_path, [camera("gate")])
     after.function = frames.append
     second.start()
-    wait_for(lambda: frames)
+    until(lambda: frames)
     second.abort()
     assert second.join(20)
     assert after.seen[0][1] > max(index for _, index in kill.seen) + 1000
@@ -359,15 +352,15 @@ def test_one_run_at_a_time_saves_in_a_folder(tmp_path: Path) -> None:
 def test_what_begins_anew_is_never_gone_on_from_as_what_was_before(tmp_path: Path) -> None:
     first, kill = run(tmp_path, [film("a")])
     first.start()
-    wait_for(lambda: given_of(tmp_path, "a") > 3)
+    until(lambda: given_of(tmp_path, "a") > 3)
     end(first, kill)
     second, kill = run(tmp_path, [film("other")], resume=False, fresh=True, checkpoint_every=1000)
     second.start()
-    wait_for(lambda: len(kill.seen) > 3)
+    until(lambda: len(kill.seen) > 3)
     end(second, kill)
     third, kill = run(tmp_path, [film("other")])
     third.start()
-    wait_for(lambda: len(kill.seen) > 3)
+    until(lambda: len(kill.seen) > 3)
     end(third, kill)
     assert kill.seen[0] == ("other", 0), "the second one saved before its first frame, and not since"
 
@@ -378,7 +371,7 @@ def test_the_last_frames_of_a_source_that_falls_silent_are_saved(tmp_path: Path)
     silent.gate = lambda: over.wait(60 if silent._next == 5 else 0)
     pipeline, _ = run(tmp_path, [silent], checkpoint_every=0.2)
     pipeline.start()
-    wait_for(lambda: given_of(tmp_path, "gate") == 5)
+    until(lambda: given_of(tmp_path, "gate") == 5)
     over.set()
     pipeline.abort()
     assert pipeline.join(20)

@@ -7,12 +7,14 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from chains import Call, Keep, Memory, Stateful
+from peers import until
 
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
@@ -21,12 +23,7 @@ from pipeline.metrics import ENDED
 from pipeline.sinks.jsonl import JsonLines
 from pipeline.source import SourceInfo
 
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+wait_for = partial(until, seconds=10)
 
 
 def resident() -> int:

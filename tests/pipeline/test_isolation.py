@@ -22,6 +22,7 @@ import pytest
 from cameras import HttpCamera
 from chains import Call, Keep
 from clips import damaged, erase, write_clip
+from peers import until
 from pydantic import PrivateAttr
 
 from pipeline.engine import Pipeline
@@ -84,13 +85,6 @@ def isolated(source: Source | str, spare: Spare | None = None, **options: Any) -
     there = IsolatedSource.of(create_source(source, **options) if isinstance(source, str) else source, spare)
     there.open()
     return there
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "this never happened"
-        time.sleep(0.005)
 
 
 def is_there(process: int) -> bool:

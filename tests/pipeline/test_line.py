@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 from chains import IMAGE, Call, Keep, Memory, Stateful
+from peers import until
 
 from pipeline.checkpoint.mark import Mark
 from pipeline.checkpoint.progress import Progress
@@ -29,13 +29,6 @@ def item(index: int, ago: float = 0.0, waited: float = 0.0, source: str = "cam",
 
 def indices(entries: list[Entry]) -> list[int]:
     return [entry.frame.index for entry in entries if isinstance(entry, Item)]
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "this never happened"
-        time.sleep(0.002)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from chains import IMAGE, Call, Keep, Memory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peers import until
 from pydantic import PrivateAttr
 
 from pipeline.engine import Pipeline
@@ -123,13 +124,6 @@ def site() -> Iterator[Callable[..., Site]]:
 
 def camera(site: Site, **options: Any) -> Camera:
     return Camera(**{"site": site, "open_timeout": 0.1, "read_timeout": 0.1, "max_wait": 0.01, **options})
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "this never happened"
-        time.sleep(0.002)
 
 
 def balanced(snapshot: Snapshot) -> bool:
