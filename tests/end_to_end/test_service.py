@@ -8,13 +8,14 @@ import re
 import signal
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from command import FRAMECHAIN, complaint, framechain
+from peers import until
 
 from pipeline.checkpoint.file import load
 
@@ -28,11 +29,7 @@ def chain(*sources: str, rest: str = "") -> str:
     return f"{rest}sources:\n{''.join(sources) or '  []'}\nsinks:\n  - jsonl: {{path: '{{source}}.jsonl'}}\n"
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+wait_for = partial(until, seconds=60)
 
 
 def test_a_service_follows_its_file_and_tells_how_it_is(tmp_path: Path) -> None:

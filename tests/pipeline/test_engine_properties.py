@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from chains import Call, Keep, Memory, Stateful
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from peers import until
 
 from pipeline.checkpoint.file import load
 from pipeline.checkpoint.saved import Saved
@@ -140,11 +142,7 @@ def names() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+wait_for = partial(until, seconds=10)
 
 
 def perform(pipeline: Pipeline, acts: list[Act], stop: threading.Event) -> None:

@@ -11,12 +11,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chains import Call, Keep, Memory, Stateful
+from peers import until
 from pydantic import PrivateAttr
 
 from pipeline.engine import Pipeline
@@ -28,12 +30,7 @@ from pipeline.supervision.health_server import HealthServer
 from pipeline.supervision.heartbeat import Heartbeat
 from pipeline.supervision.systemd import Systemd
 
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+wait_for = partial(until, seconds=10)
 
 
 class Held:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from cameras import HttpCamera
+from peers import until
 
 from pipeline.config import Document
 from pipeline.engine import Pipeline
 from pipeline.watch import Watch
 
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+wait_for = partial(until, seconds=10)
 
 
 class Followed:
