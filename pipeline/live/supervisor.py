@@ -85,6 +85,7 @@ class Supervisor:
         self._wanted: list[Reader] = []  # those of them that were not left behind, in the order of their beginning
         self._current: Reader | None = None  # the one of them that gives frames
         self._first: Reader | None = None
+        self._refusal: BaseException | None = None  # what the first one ended with, where that was before a run
         self._file: Source | None = None  # what is opened, if it is not live
         self._deliver: Deliver | None = None
         self._begin: Begin | None = None
@@ -144,7 +145,7 @@ class Supervisor:
         with self._changed:
             reader = self._first
             assert reader is not None, "start() comes first"
-            while self.info is None and reader.failure is None and not stopping.is_set():
+            while self.info is None and self._refusal is None and not stopping.is_set():
                 now = time.monotonic()
                 if self._is_late(reader, now):
                     self._leave(reader)
@@ -152,8 +153,8 @@ class Supervisor:
                 if soon is not None and now - reader.started >= soon:
                     raise self._no_answer()
                 self._changed.wait(_POLL)
-            if self.info is None and reader.failure is not None:
-                raise reader.failure
+            if self.info is None and self._refusal is not None:
+                raise self._refusal
             return self.info
 
     def await_return(self, error: FramechainError) -> SourceInfo | None:
@@ -228,6 +229,7 @@ class Supervisor:
 
     def _watch(self, deliver: Deliver, stopping: threading.Event, begin: Begin) -> None:
         with self._changed:
+            self._first = None  # may end long before the run does
             self._deliver = deliver
             self._begin = begin if self.info is None or self._awaited else None
             self._changed.notify_all()
@@ -285,8 +287,9 @@ class Supervisor:
         except FramechainError as error:
             self._readers.remove(reader)
             self._wanted.remove(reader)
-            reader.failure = error
-            if self._deliver is not None:
+            if self._deliver is None:
+                self._refusal = error
+            else:
                 if self._failures == 0:
                     logger.warning("%s; it is tried again", error)
                 self._lose(reader, error)
@@ -434,12 +437,16 @@ class Supervisor:
         with self._changed:
             self._readers.remove(reader)
             self._lost.update(reader.source.dropped)
+            # Its traceback leads back to the reader, a circle that would hold the connection until it is looked for.
+            failure, reader.failure = reader.failure, None
             if reader in self._wanted:
                 self._wanted.remove(reader)
-                if reader.failure is None:
+                if failure is None:
                     self._end()
                 elif self.info is not None or self._deliver is not None:
-                    self._lose(reader, reader.failure)
+                    self._lose(reader, failure)
+                else:
+                    self._refusal = failure
             self._changed.notify_all()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +44,7 @@ class Site:
     plan: list[Connection]
     made: int = 0  # frames that it captured
     asked: int = 0
+    connected: list[weakref.ref[Camera]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     lock: Any = field(default_factory=threading.Lock)
 
@@ -73,6 +76,7 @@ class Camera(SteppedSource, LiveSource):
     def open(self) -> SourceInfo:
         self.id = self.id or "gate"
         self._plan = self.site.connect()
+        self.site.connected.append(weakref.ref(self))
         if self._plan.then == "refuse":
             raise FramechainError("'rtsp://root:s3cret@gate' refuses the connection")
         if self._plan.then == "deny":
@@ -164,6 +168,22 @@ def test_the_first_frame_after_a_gap_is_marked_even_if_it_is_dropped(site: Calla
     assert frames[-1].index == 50
     assert [frame.discontinuity for frame in frames].count(True) == 1
     assert next(frame for frame in frames if frame.discontinuity).index > 0
+
+
+def test_what_broke_off_is_let_go_of_at_once(site: Callable[..., Site]) -> None:
+    """Not when Python looks for circles: sockets and pictures of many outages would wait for that together."""
+    where = site(Connection(2), Connection(then="refuse"), Connection(2), Connection(then="deny"), Connection(1, "hang"))
+    pipeline = Pipeline([camera(where, read_timeout=20)])
+    gc.collect()
+    gc.disable()
+    try:
+        pipeline.start()
+        until(lambda: where.asked == 5 and sum(one() is not None for one in where.connected) == 1)
+    finally:
+        gc.enable()
+        where.released.set()
+        pipeline.stop()
+        pipeline.wait(20)
 
 
 @pytest.mark.parametrize("then", ["hang", "hang at opening"])
