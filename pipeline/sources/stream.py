@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -59,7 +58,6 @@ class NetworkStream(DecodedSource, LiveSource):
     _start: float = PrivateAttr(0.0)
     _finite: bool = PrivateAttr(False)
     _memory: Memory = PrivateAttr(default_factory=Memory)  # of all connections
-    _probed_long: threading.Event = PrivateAttr(default_factory=threading.Event)  # likewise
     _playout: Playout | None = PrivateAttr(None)
     _recall: Recall = PrivateAttr(default_factory=lambda: Recall(Memory()))
 
@@ -96,8 +94,6 @@ class NetworkStream(DecodedSource, LiveSource):
         self._finite = container.duration is not None
         finite = self._finite and scheme(self.uri) in ("http", "https")
         self._timed = finite or container.format.name not in _UNTIMED
-        if container.format.name == "mpegts":
-            self._probed_long.set()
         self._playout, self._recall = None, self._memory.recall()
         if container.format.name.split(",")[0] in _IN_PIECES:
             if finite and len(self._memory):
@@ -115,7 +111,7 @@ class NetworkStream(DecodedSource, LiveSource):
     def anew(self) -> Self:
         """Another one with the same options, which knows what was given."""
         other = super().anew()
-        other._memory, other._probed_long = self._memory, self._probed_long
+        other._memory = self._memory
         return other
 
     def advance(self) -> Moment | None:
@@ -179,11 +175,9 @@ class NetworkStream(DecodedSource, LiveSource):
 
     def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
         options = {"protocol_whitelist": _ALLOWED, **limits(self.max_pixels)}
-        if self._probed_long.is_set():
-            # Of MPEG-TS FFmpeg reads 20 pictures to tell the rate, 0.9 s at 25 a second; to connect again three are
-            # enough. Not at first, as of other formats (MJPEG) it would read none.
-            options["fpsprobesize"] = "3"
         if scheme(self.uri) in ("http", "https"):
+            # Of MPEG-TS FFmpeg would read 20 pictures to tell the rate, 20 s of a camera that gives one a second.
+            options["fpsprobesize"] = "2"
             # What pieces are called says nothing, and a playlist that FFmpeg refuses in mid-stream because of a name
             # may make it read where nothing is (FFmpeg 8.0, current_segment in hls.c). _ALLOWED says what is opened.
             options["extension_picky"] = "0"

@@ -92,7 +92,7 @@ def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> No
         seen = site.seen[name]
         assert [one.index for one in seen] == sorted({one.index for one in seen}), name
         assert [one.timestamp for one in seen] == sorted(one.timestamp for one in seen), name
-        if name != "frozen":  # its own clock may have stood still; it is put right within half a minute
+        if name not in ("frozen", "lossy"):  # its clock stood still, or packets came late: put right in half a minute
             span = seen[-1].timestamp - seen[0].timestamp
             assert span == pytest.approx(seen[-1].captured_at - seen[0].captured_at, abs=2), name
     for name in ("steady", "slow", "fast"):  # nothing happened to them

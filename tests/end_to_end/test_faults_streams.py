@@ -80,7 +80,11 @@ def test_live_playlists(site: Site, caplog: pytest.LogCaptureFixture) -> None:
         if source.id != "hostile":  # its connection may live on
             assert (source.connections > 1) == (source.id not in ("steady", "missing", "broken")), source.id
         marked = [one for one in seen if one.discontinuity]
-        assert bool(marked) == (source.id not in ("steady", "missing")), source.id
+        if source.id in ("steady", "missing"):  # all the same it may have been late, if its machine held it up
+            late = cameras[source.id].late > 0.3
+            assert all(late or site.held.between(one.at - 3, one.at) > 0.3 for one in marked), source.id
+        else:
+            assert marked, source.id
     during = sum(storm <= one.at <= over for one in site.seen["steady"])
     assert during >= 0.8 * 10 * (over - storm), "it plays at its own pace, whatever happens to the others"
     gaps = [
@@ -145,8 +149,7 @@ def test_codecs_sizes_and_rates_that_change(site: Site) -> None:
     assert balanced(snapshot)
     sources = {source.id: source for source in snapshot.sources}
     for name, source in sources.items():
-        begun = 6 if name == "faster" else 1  # seconds; of MPEG-TS 20 pictures are read before the first is given
-        assert on_one_line_of_time(site.seen[name], begun), name
+        assert on_one_line_of_time(site.seen[name]), name
         if name in ("sizes", "slower", "faster"):
             assert [change.state for change in source.changes] == ["connecting", "live", "ended"], name
         else:

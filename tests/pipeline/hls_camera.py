@@ -40,7 +40,7 @@ class HlsCamera:
         size: of the pictures; back_an_hour: the clock jumps; both with the next segment, which is marked then.
         growing: whether new segments are listed. missing: numbers of listed segments that are answered with 404.
         entries: lines that stand in the playlist in place of segments. over: whether the stream has ended.
-        asked: times that the playlist was asked for. fetched: numbers of the segments that were.
+        late: seconds by which a segment was listed after its time, at most. asked: times that the playlist was asked for. fetched: numbers of the segments that were.
     """
 
     def __init__(self, seconds: float = 1.0, rate: int = 25, window: int = 4) -> None:
@@ -50,6 +50,7 @@ class HlsCamera:
         self.growing = True
         self.missing: set[int] = set()
         self.entries: list[str] | None = None
+        self.late = 0.0
         self.asked = 0
         self.fetched: list[int] = []
         self.segments: list[Segment] = []
@@ -124,6 +125,7 @@ class HlsCamera:
                 if self._ended.wait(0.02):
                     return
                 due = time.monotonic()
+            self.late = max(self.late, time.monotonic() - due)
             with self._lock:
                 self.segments.append(Segment(number, content, broken))
                 if len(self.segments) > self.window:
