@@ -19,6 +19,7 @@ from site_of_cameras import Site
 def site() -> Iterator[Site]:
     made = Site()
     yield made
+    made.held.end()
     made.pipeline.abort()
     made.pipeline.join(20)
 

@@ -71,6 +71,7 @@ class Held(threading.Thread):
 
     def end(self) -> None:
         self._over.set()
+        self.join()
 
 
 class Site:

@@ -40,7 +40,8 @@ class HlsCamera:
         size: of the pictures; back_an_hour: the clock jumps; both with the next segment, which is marked then.
         growing: whether new segments are listed. missing: numbers of listed segments that are answered with 404.
         entries: lines that stand in the playlist in place of segments. over: whether the stream has ended.
-        late: seconds by which a segment was listed after its time, at most. asked: times that the playlist was asked for. fetched: numbers of the segments that were.
+        late: seconds by which a segment was listed after its time, at most.
+        asked: times that the playlist was asked for. fetched: numbers of the segments that were.
     """
 
     def __init__(self, seconds: float = 1.0, rate: int = 25, window: int = 4) -> None:

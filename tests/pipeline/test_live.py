@@ -172,7 +172,8 @@ def test_the_first_frame_after_a_gap_is_marked_even_if_it_is_dropped(site: Calla
 
 def test_what_broke_off_is_let_go_of_at_once(site: Callable[..., Site]) -> None:
     """Not when Python looks for circles: sockets and pictures of many outages would wait for that together."""
-    where = site(Connection(2), Connection(then="refuse"), Connection(2), Connection(then="deny"), Connection(1, "hang"))
+    faults = Connection(2), Connection(then="refuse"), Connection(2), Connection(then="deny")
+    where = site(*faults, Connection(1, "hang"))
     pipeline = Pipeline([camera(where, read_timeout=20)])
     gc.collect()
     gc.disable()
