@@ -75,7 +75,8 @@ class Pipeline:
             "restart" the stage as well, with what it remembers, at most five times a minute; if not given: "skip" with
             `keep_going`, else "end". Sinks are not restarted.
         max_sources: at once; more are refused, as they are a mistake more often than not.
-        watchdog: seconds that a stage or sink may take for one call; `overdue` tells of those that take longer.
+        watchdog: seconds that a stage or sink may take for one call, and that frames of live sources may wait without
+            any; `overdue` tells of what takes longer.
 
     Attributes:
         metrics: `metrics.snapshot()` tells at any time what has happened so far.
@@ -341,13 +342,14 @@ class Pipeline:
 
     @property
     def overdue(self) -> list[str]:
-        """The calls that take longer now than `watchdog` allows, in words."""
+        """What takes longer now than `watchdog` allows, in words: calls, or frames that wait and nobody takes."""
         return [] if self._watchdog is None else self._watchdog.overdue()
 
     @property
     def troubles(self) -> list[str]:
-        """What sinks wait for now, in words."""
-        return [f"sink '{sink.name}': {told}" for sink in self._sinks if (told := sink.trouble)]
+        """What sinks wait for now, and that no frame comes through the chain for longer than `watchdog`, in words."""
+        vain = [] if self._watchdog is None else self._watchdog.vain
+        return vain + [f"sink '{sink.name}': {told}" for sink in self._sinks if (told := sink.trouble)]
 
     def _check_count(self, sources: int) -> None:
         if sources > self._max_sources:

@@ -327,6 +327,12 @@ class StageMetrics:
         with self._lock:
             return dict(self._present)
 
+    @property
+    def calls(self) -> int:
+        """Calls that have returned."""
+        with self._lock:
+            return self._calls
+
     def fault(self, kind: str) -> None:
         """Something went wrong besides frames."""
         with self._lock:
@@ -501,6 +507,13 @@ class Metrics:
             account.last = now
             self._latency.add(now - entered)
             self._frames += 1
+
+    def flow(self) -> tuple[int, int, int]:
+        """Frames of live sources that the chain was given, that left it at its end, and that are inside now."""
+        with self._lock:
+            accounts = [one for one in self._sources.values() if one.reader.live]
+            given, finished = sum(one.given for one in accounts), sum(one.finished for one in accounts)
+            return given, finished, given - finished - sum(sum(one.lost.values()) for one in accounts)
 
     def snapshot(self) -> Snapshot:
         """Everything, as of now."""

@@ -46,7 +46,8 @@ class Health:
     restart would not help.
 
     Attributes:
-        state: "stuck": a call takes longer than the watchdog allows. "failed": a part ended the run.
+        state: "stuck": a call takes longer than the watchdog allows, or frames wait for so long and nobody takes any.
+            "failed": a part ended the run.
         reasons: what is wrong, one line each.
     """
 

@@ -23,7 +23,8 @@ _LOOPBACK = "127.0.0.1"
 # Whoever may reach the port may ask; so nobody gets to hold threads or memory.
 _SECONDS = 5.0  # that a request may take from its first byte to the last of the answer
 _BYTES = 16 * 2**10  # of a request; those of browsers have 1 kB or so
-_AT_ONCE = 8  # requests; more are hung up on
+_AT_ONCE = 8  # requests; when there are more, whoever has been asking for longest is hung up on
+_ROOM = 0.2  # seconds within which that makes room
 
 
 class HealthServer:
@@ -79,6 +80,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, host: str, port: int, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        self.asking: dict[socket.socket, None] = {}  # those whose request is not there yet, the oldest first
         self._free = threading.BoundedSemaphore(_AT_ONCE)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
@@ -89,8 +91,12 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is room for one more."""
-        return self._free.acquire(blocking=False)
+        """Whether there is room for one more. Who only connects does not keep others out."""
+        if self._free.acquire(blocking=False):
+            return True
+        for oldest in list(self.asking)[:1]:
+            _hang_up(oldest)
+        return self._free.acquire(timeout=_ROOM)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer one, and make room."""
@@ -113,17 +119,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Limit the time and the bytes of the whole request; socket timeouts begin anew with every byte."""
         super().setup()
         self.rfile = io.BufferedReader(_Limited(self.rfile, _BYTES))
-        self._timer = threading.Timer(_SECONDS, self._hang_up)
+        self._timer = threading.Timer(_SECONDS, _hang_up, [self.connection])
         self._timer.daemon = True
         self._timer.start()
+        self.server.asking[self.connection] = None
 
     def finish(self) -> None:
         self._timer.cancel()
+        self.server.asking.pop(self.connection, None)
         super().finish()
-
-    def _hang_up(self) -> None:
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
 
     def do_GET(self) -> None:
         """Answer."""
@@ -134,6 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(lambda _: None)
 
     def _answer(self, send: Callable[[bytes], object]) -> None:
+        self.server.asking.pop(self.connection, None)
         pipeline, path = self.server.pipeline, self.path.split("?")[0]
         if path == "/healthz":
             health = examine(pipeline)
@@ -153,6 +158,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Probes come every few seconds; they are not logged."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Limited(io.RawIOBase):

@@ -1,4 +1,4 @@
-"""Watchdog: notices a stage or sink that has been at one call for too long."""
+"""Watchdog: notices a stage or sink that has been at one call for too long, and a chain that does not get on."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ class Watchdog:
         self._metrics = metrics
         self._limit = limit
         self._told: set[tuple[int, float]] = set()
+        self._calls = self._finished = self._given = 0  # at the last look at which something had moved
+        self._moved_at = time.perf_counter()
+        self._vain_since: float | None = None  # frames were given since the last one was finished
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -44,18 +47,28 @@ class Watchdog:
             self._thread.join()
 
     def overdue(self) -> list[str]:
-        """The calls that take too long now: "track has been at one call for 61 s"."""
+        """What takes too long now: "track has been at one call for 61 s", or frames that nobody takes."""
         now = time.perf_counter()
-        return [
+        stands = now - self._moved_at
+        still = f"frames of live sources wait, and no stage or sink has taken one for {stands:.0f} s"
+        return [still] * (stands > self._limit) + [
             f"{part.name} has been at one call for {now - began:.0f} s"
             for part in self._metrics.parts
             for began in part.present.values()
             if now - began > self._limit
         ]
 
+    @property
+    def vain(self) -> list[str]:
+        """For how long no frame has come through the chain although it was given some, where that is too long."""
+        since = self._vain_since
+        vain = 0.0 if since is None else time.perf_counter() - since
+        return [f"no frame of a live source has come through the chain for {vain:.0f} s"] * (vain > self._limit)
+
     def _run(self) -> None:
         while not self._over.wait(min(1.0, self._limit / _LOOKS)):
             now = time.perf_counter()
+            self._look_at_flow(now)
             late = set()
             for part in self._metrics.parts:
                 for thread, began in part.present.items():
@@ -69,6 +82,17 @@ class Watchdog:
                             *(part.name, now - began, _where(thread)),
                         )
             self._told = late
+
+    def _look_at_flow(self, now: float) -> None:
+        given, finished, inside = self._metrics.flow()
+        parts = [part for part in self._metrics.parts if part.kind != "source"]
+        calls = sum(part.calls for part in parts)
+        if calls != self._calls or not inside or any(part.present for part in parts):
+            self._calls, self._moved_at = calls, now
+        if finished != self._finished:
+            self._finished, self._given, self._vain_since = finished, given, None
+        elif given > self._given and self._vain_since is None:
+            self._vain_since = now
 
 
 def _where(thread: int) -> str:

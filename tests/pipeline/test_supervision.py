@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ from chains import Call, Keep, Memory, Stateful
 from peers import until
 from pydantic import PrivateAttr
 
+from pipeline.channel import Sequencer
 from pipeline.engine import Pipeline
 from pipeline.errors import StageError, UsageError
 from pipeline.frame import Frame
@@ -45,13 +47,16 @@ class Held:
             self.release.wait(20)
 
 
+def live() -> Memory:
+    """A camera, unplugged never."""
+    return Memory(count=10**9, is_live=True, gate=lambda: time.sleep(0.001))
+
+
 @pytest.fixture
 def stuck() -> Iterator[tuple[Pipeline, Held]]:
     """A running pipeline that can be made to hang, with a watchdog that notices within a tenth of a second."""
     held = Held(5)
-    pipeline = Pipeline(
-        [Memory(count=10**9, is_live=True, gate=lambda: time.sleep(0.001))], [Call(function=held)], watchdog=0.1
-    )
+    pipeline = Pipeline([live()], [Call(function=held)], watchdog=0.1)
     pipeline.start()
     yield pipeline, held
     held.release.set()
@@ -79,7 +84,7 @@ class Waiting(Keep):
 
 
 def test_a_sink_that_waits_makes_a_run_degraded_and_healthy() -> None:
-    pipeline = Pipeline([Memory(count=10**9, is_live=True, gate=lambda: time.sleep(0.001))], [], [Waiting(), Keep()])
+    pipeline = Pipeline([live()], [], [Waiting(), Keep()])
     pipeline.start()
     wait_for(lambda: examine(pipeline).sources[0].state == "live")
     health = examine(pipeline)
@@ -107,6 +112,65 @@ def test_a_call_that_takes_too_long_is_told_once_with_its_line_and_counted(
     assert caplog.text.count("has been at one call") == 1
 
 
+def test_a_worker_that_is_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call goes on that could take too long: the thread hangs between two, as by a mistake of ours."""
+    hangs, release = threading.Event(), threading.Event()
+    emit = Sequencer.emit
+
+    def stand(self: Sequencer[Any], ticket: int, batch: list[Any]) -> None:
+        if hangs.is_set():
+            release.wait(20)
+        emit(self, ticket, batch)
+
+    monkeypatch.setattr(Sequencer, "emit", stand)
+    pipeline = Pipeline([live()], [Call()], [Keep()], watchdog=0.2)
+    pipeline.start()
+    wait_for(lambda: examine(pipeline).frames > 10)
+    assert examine(pipeline).state == "running"
+    hangs.set()
+    wait_for(lambda: examine(pipeline).state == "stuck")
+    assert "no stage or sink has taken one" in examine(pipeline).reasons[0]
+    release.set()
+    wait_for(lambda: examine(pipeline).state == "running")
+    pipeline.stop()
+    assert pipeline.join(10)
+
+
+def test_a_chain_that_fails_on_every_frame_is_degraded() -> None:
+    fails = threading.Event()
+
+    def judge(frame: Frame) -> None:
+        if fails.is_set():
+            raise ValueError("cannot")
+
+    pipeline = Pipeline([live()], [Call(function=judge)], watchdog=0.2, on_failure="skip")
+    pipeline.start()
+    wait_for(lambda: examine(pipeline).frames > 10)
+    assert examine(pipeline).reasons == []
+    fails.set()
+    wait_for(lambda: examine(pipeline).state == "degraded")
+    assert examine(pipeline).reasons[0].startswith("no frame of a live source has come through the chain for")
+    fails.clear()
+    wait_for(lambda: examine(pipeline).state == "running")
+    pipeline.stop()
+    assert pipeline.join(10)
+
+
+def test_a_camera_that_is_silent_is_no_chain_that_stands_still() -> None:
+    silent, release = threading.Event(), threading.Event()
+    gate = Memory(count=10**9, is_live=True, gate=lambda: release.wait(20) if silent.is_set() else time.sleep(0.001))
+    pipeline = Pipeline([gate], [Call()], watchdog=0.1)
+    pipeline.start()
+    wait_for(lambda: examine(pipeline).frames > 10)
+    silent.set()
+    for _ in range(10):  # a second, ten times what the watchdog allows
+        time.sleep(0.1)
+        assert pipeline.overdue == pipeline.troubles == []
+    release.set()
+    pipeline.stop()
+    assert pipeline.join(10)
+
+
 def test_health_is_served_before_while_stuck_and_after(stuck: tuple[Pipeline, Held]) -> None:
     pipeline, held = stuck
     server = HealthServer("127.0.0.1:0", pipeline)
@@ -129,9 +193,16 @@ def test_health_is_served_before_while_stuck_and_after(stuck: tuple[Pipeline, He
 
 
 def test_nobody_holds_up_the_health_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.supervision.health_server._SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.supervision.health_server._SECONDS", 60)
     server = HealthServer("0", Pipeline([], service=True))
     address = ("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+    with contextlib.ExitStack() as idle:
+        for _ in range(30):
+            idle.enter_context(socket.create_connection(address, 10))
+        began = time.monotonic()
+        assert get(f"{server.url}/healthz")[0] == 503, "who asks is answered, while many only connect"
+        assert time.monotonic() - began < 10, "and need not wait until they are hung up on"
+    monkeypatch.setattr("pipeline.supervision.health_server._SECONDS", 0.5)
     with socket.create_connection(address, 10) as slow, socket.create_connection(address, 10) as large:
         slow.sendall(b"GET /heal")
         large.sendall(b"GET /healthz HTTP/1.0\r\n" + b"x: " + b"y" * 12_000 + b"\r\n" + b"z: " + b"y" * 12_000)
