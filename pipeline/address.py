@@ -30,13 +30,15 @@ _SECRET = re.compile(r"(?i)([?&;][\w.-]*(?:token|key|auth|pass|pwd|secret|sig|us
 
 
 def kind(uri: str) -> Kind:
-    """Which kind of source reads `uri`; "" for an unknown scheme. A path that does not exist counts as a video.
+    """Which kind of source reads `uri`; "" for an unknown scheme, and for "". A path that is not there is a video.
 
     >>> [kind(uri) for uri in ("0", "-", "a.mp4", "C:/a b.mp4", "x/*.png", "a.JPG", "rtsp://cam/1", "test:", "ftp://x")]
     ['webcam', 'stdin', 'video', 'video', 'images', 'images', 'stream', 'test', '']
     """
     if uri == "-":
         return "stdin"
+    if not uri.strip():
+        return ""
     if _DEVICE.fullmatch(uri):
         return "webcam"
     path = local_path(uri)

@@ -244,6 +244,9 @@ class Document:
         self._check_sections()
         plain = {key: value for key, value in self.data.items() if key not in ("sources", "stages", "sinks")}
         settings = self._validated(Settings, plain, ())
+        for wish in ("resume", "fresh"):
+            if getattr(settings, wish) and settings.checkpoint is None:
+                raise self._error("it is about what a checkpoint saves; name its folder, too: checkpoint", (wish,))
         if (count := len(self._list("sources"))) > settings.max_sources:
             raise self._error(
                 f"{count:,} sources are more than max_sources, {settings.max_sources:,}; raise it in the configuration "
@@ -317,6 +320,8 @@ class Document:
         except ValidationError as error:
             key, message = _first(error, model)
             raise self._error(message, (*where, *key)) from error
+        except UsageError as error:
+            raise self._error(str(error), where) from error
 
     def _error(self, message: str, where: Key) -> UsageError:
         if (flag := self._said_by(where)) is not None:

@@ -109,6 +109,9 @@ class Pipeline:
         watchdog: float | None = 60.0,
         max_sources: int = 256,
     ) -> None:
+        _check_are("sources", sources, (Source, str))
+        _check_are("stages", stages, Stage)
+        _check_are("sinks", sinks, Sink)
         if not (sources or service):
             raise ValueError("a pipeline needs at least one source")
         check_chain(stages, [(sink.name, sink.requires) for sink in sinks])
@@ -602,6 +605,15 @@ class Pipeline:
         self._ended.set()
         for member in members:
             member.out.set()
+
+
+def _check_are(name: str, parts: object, kinds: type | tuple[type, ...]) -> None:
+    """Refuse what would fail in the midst of a run with a word that says nothing."""
+    if isinstance(parts, str) or not isinstance(parts, Sequence):
+        raise TypeError(f"{name} are a list, not {parts!r:.80}")
+    for part in parts:
+        if not isinstance(part, kinds):
+            raise TypeError(f"{part!r:.80} is none of the {name} that a pipeline takes; give objects")
 
 
 def _over() -> FramechainError:

@@ -65,7 +65,8 @@ class StageError(FramechainError):
     def __init__(self, stage: str, source: str, index: int, cause: BaseException) -> None:
         self.stage, self.source, self.index = stage, source, index
         where = f"frame {index} of {source}" if index >= 0 else (source or "no frame")
-        reason = str(cause) if isinstance(cause, FramechainError) else f"{type(cause).__name__}: {cause}"
+        kind, said = type(cause).__name__, str(cause)
+        reason = said if isinstance(cause, FramechainError) else f"{kind}: {said}" if said else kind
         # one line is promised, and no password; native libraries put stack traces and addresses into their messages
         super().__init__(f"{stage} failed on {where}: {redacted(' '.join(reason.split()))}")
         self.__cause__ = cause

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text as Line
 
+from pipeline.address import in_a_line
 from pipeline.metrics import CAMERA, Percentiles, Snapshot, SourceSnapshot, StageSnapshot
 
 
@@ -78,7 +79,7 @@ def _source_table(sources: list[SourceSnapshot]) -> Table:
     for source in sources:
         why = ", ".join(f"{reason} {count}" for reason, count in sorted(source.dropped.items()) if count)
         counts = f"{source.captured:,}", f"{source.finished:,}", str(sum(source.dropped.values()))
-        table.add_row(source.id, *counts, why, *([f"{source.connections}×"] if tended else []))
+        table.add_row(in_a_line(source.id), *counts, why, *([f"{source.connections}×"] if tended else []))
     return table
 
 

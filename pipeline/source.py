@@ -310,6 +310,8 @@ def create_source(uri: str | int, **options: Any) -> Source:
     Raises:
         UsageError: nothing reads it.
     """
+    if not isinstance(uri, str | int):
+        raise TypeError(f"a source is a uri or a Source, not {uri!r:.80}")
     return source_for(str(uri))(uri=str(uri), **options)
 
 

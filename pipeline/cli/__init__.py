@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from rich.console import Console
 from pipeline.address import in_a_line, redacted
 from pipeline.cli import bench, cache, config, doctor, evaluate, export, models, refine, run, stages, train, tune
 from pipeline.errors import FramechainError
+from pipeline.live.supervisor import Reader
 
 app = typer.Typer(
     name="framechain",
@@ -54,7 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     with _log_on_stderr(arguments):
         code = _run(arguments)
-    if code > 128:  # a signal ended it
+    left_behind = any(isinstance(thread, Reader) for thread in threading.enumerate())
+    if code > 128 or left_behind:  # a signal ended it, or a reader hangs
         # Threads of libraries may still be at work: ended in the midst of C++ code by Python's own way out, they abort.
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):

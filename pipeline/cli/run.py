@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from pipeline.address import redacted
+from pipeline.address import in_a_line, redacted
 from pipeline.cli.amounts import amounts
 from pipeline.cli.chain import (
     AdaptiveSize,
@@ -52,7 +52,7 @@ from pipeline.cli.progress import Tally, follow
 from pipeline.config import Chain, Document
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
-from pipeline.files.output import check_writable, replace_file
+from pipeline.files.output import PLACEHOLDER, check_writable, file_safe, replace_file
 from pipeline.files.parts import with_part
 from pipeline.limits import allow_open_files
 from pipeline.metrics import Snapshot
@@ -228,8 +228,9 @@ def run(
         for setting, value in settings.items():
             if value is not None:
                 document.settle(setting, value)
-        if resume or fresh:
-            document.data.update({"resume": resume, "fresh": fresh})
+        for wish, asked in (("resume", resume), ("fresh", fresh)):
+            if resume or fresh:  # what the file says besides does not hold
+                document.settle(wish, asked)
         return document
 
     reports = {"the report": report, "the trace": trace}
@@ -346,10 +347,15 @@ def _conclude(tally: Tally, snapshot: Snapshot, chain: Chain) -> None:
     console = Console(highlight=False)
     console.print(tables(snapshot))
     for source, objects in tally.objects.items():
-        console.print(f"{source}: " + ", ".join(f"{count} {name}" for name, count in objects.items()), markup=False)
+        console.print(
+            f"{in_a_line(source)}: " + ", ".join(f"{count} {name}" for name, count in objects.items()), markup=False
+        )
     for sink in chain.sinks:
         if path := getattr(sink, "path", None):
             path = with_part(path) if getattr(sink, "rotate", None) else path
+            names = [source.id for source in snapshot.sources if source.captured]
+            if len(names) == 1:
+                path = str(path).replace(PLACEHOLDER, file_safe(names[0]))
             console.print(f"wrote {path}", markup=False, soft_wrap=True)
         elif url := getattr(sink, "url", None):
             console.print(f"sent to {redacted(url)}", markup=False, soft_wrap=True)

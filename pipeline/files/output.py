@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tempfile
@@ -58,6 +59,7 @@ class FileSink(Sink, ABC):
             path.expanduser()
         except RuntimeError as error:
             raise ValueError(f"nobody has the home that {path} begins with; give another path") from error
+        check_placeholders(str(path), PLACEHOLDER, PART)
         return path
 
     def open(self) -> None:
@@ -257,6 +259,21 @@ def file_safe(source: str) -> str:
     """
     safe = re.sub(r"[^\w.-]+", "_", source).strip("._-").encode()[:100]  # file systems limit bytes, most to 255
     return safe.decode(errors="ignore").rstrip("._-") or "source"
+
+
+def check_placeholders(text: str, *known: str) -> None:
+    """Refuse what was probably meant to be one of these; other words in braces are left as they are.
+
+    >>> check_placeholders("{sorce}.jsonl", "{source}", "{part}")
+    Traceback (most recent call last):
+    ValueError: nothing is put in place of '{sorce}'; did you mean '{source}'?
+
+    Raises:
+        ValueError: names both.
+    """
+    for word in re.findall(r"\{\w+\}", text):
+        if word not in known and (close := difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.7)):
+            raise ValueError(f"nothing is put in place of '{word}'; did you mean '{close[0]}'?")
 
 
 def check_writable(path: Path) -> None:

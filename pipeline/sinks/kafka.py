@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from pydantic import Field, field_validator
 
 from pipeline.errors import MissingExtra
-from pipeline.files.output import PLACEHOLDER
+from pipeline.files.output import PLACEHOLDER, check_placeholders
 from pipeline.sending.delivery import NetworkSink, Peer, Settled, Unreachable, checked_url, topic_of
 
 _PORTS = {"kafka": 9092, "kafkas": 9093}
@@ -44,6 +44,7 @@ class Kafka(NetworkSink):
     @classmethod
     def _has_a_topic(cls, url: str) -> str:
         checked_url(url, _PORTS)
+        check_placeholders(topic_of(url), PLACEHOLDER)
         topic = topic_of(url).replace(PLACEHOLDER, "source")
         if not topic or len(topic) > _TOPIC_LETTERS or _OTHER.search(topic):
             raise ValueError(

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from pydantic import Field, field_validator
 
 from pipeline.errors import MissingExtra
-from pipeline.files.output import PLACEHOLDER
+from pipeline.files.output import PLACEHOLDER, check_placeholders
 from pipeline.sending.delivery import NetworkSink, Peer, Settled, Unreachable, checked_url, topic_of, trusted
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -38,6 +38,7 @@ class Mqtt(NetworkSink):
     def _has_a_topic(cls, url: str) -> str:
         checked_url(url, _PORTS)
         topic = topic_of(url)
+        check_placeholders(topic, PLACEHOLDER)
         if not topic or set(topic) & set("+#\0") or len(topic.encode()) > _TOPIC_BYTES - 100:
             raise ValueError(
                 "the address names a topic to publish to, without + and #: mqtt://host:1883/framechain/{source}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from pipeline import reasons
 from pipeline.address import host_id, kind, redacted, scheme
@@ -46,6 +48,8 @@ class NetworkStream(DecodedSource, LiveSource):
     the stream's own, or of arrival too where it has none (MJPEG).
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # addresses hold passwords
+
     name: ClassVar[str] = "stream"
     transport: Literal["tcp", "udp", "http", "udp_multicast"] = Field("tcp", description="how RTSP carries its data")
 
@@ -58,12 +62,22 @@ class NetworkStream(DecodedSource, LiveSource):
     _start: float = PrivateAttr(0.0)
     _finite: bool = PrivateAttr(False)
     _memory: Memory = PrivateAttr(default_factory=Memory)  # of all connections
+    _hurry: threading.Event = PrivateAttr(default_factory=threading.Event)  # likewise
     _playout: Playout | None = PrivateAttr(None)
     _recall: Recall = PrivateAttr(default_factory=lambda: Recall(Memory()))
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Pydantic's, which makes repr, str and validation messages, without the password."""
         return ((key, redacted(value) if key == "uri" else value) for key, value in super().__repr_args__())
+
+    @field_validator("uri")
+    @classmethod
+    def _is_address(cls, uri: str) -> str:
+        try:
+            _ = urlsplit(redacted(uri)).port
+        except ValueError as error:
+            raise UsageError(f"'{redacted(uri)}' is no address ({error}); check host and port") from None
+        return uri
 
     @classmethod
     def matches(cls, uri: str) -> bool:
@@ -80,10 +94,7 @@ class NetworkStream(DecodedSource, LiveSource):
         """
         from av import FFmpegError
 
-        try:
-            self.id = self.id or host_id(self.uri)
-        except ValueError as error:
-            raise UsageError(f"'{redacted(self.uri)}' is no address ({error}); check host and port") from None
+        self.id = self.id or host_id(self.uri)
         self._start = time.monotonic()
         try:
             self._decoder = decoder = decode_stream(self.decoder, self._connect, self._decoding)
@@ -95,6 +106,8 @@ class NetworkStream(DecodedSource, LiveSource):
         finite = self._finite and scheme(self.uri) in ("http", "https")
         self._timed = finite or container.format.name not in _UNTIMED
         self._playout, self._recall = None, self._memory.recall()
+        if container.format.name == "mpegts":
+            self._hurry.set()
         if container.format.name.split(",")[0] in _IN_PIECES:
             if finite and len(self._memory):
                 raise Over(f"'{redacted(self.uri)}' has ended, says its playlist")
@@ -111,7 +124,7 @@ class NetworkStream(DecodedSource, LiveSource):
     def anew(self) -> Self:
         """Another one with the same options, which knows what was given."""
         other = super().anew()
-        other._memory = self._memory
+        other._memory, other._hurry = self._memory, self._hurry
         return other
 
     def advance(self) -> Moment | None:
@@ -138,6 +151,12 @@ class NetworkStream(DecodedSource, LiveSource):
             return None
         self._memory.keep(self._picture.frame)
         return replace(moment, captured_at=self._captured_at(moment.timestamp))
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more; if it has not begun by now, the next attempt probes it for less."""
+        super().abandon()
+        if self._decoder is None:
+            self._hurry.set()
 
     @property
     def waited(self) -> float | None:
@@ -175,9 +194,11 @@ class NetworkStream(DecodedSource, LiveSource):
 
     def _connect(self, hardware: HWAccel | None = None) -> InputContainer:
         options = {"protocol_whitelist": _ALLOWED, **limits(self.max_pixels)}
+        if self._hurry.is_set():
+            # Of MPEG-TS FFmpeg reads 20 pictures to tell the rate, 0.9 s at 25 a second and 20 s at one: too long to
+            # connect again, or when an attempt was given up before.
+            options["fpsprobesize"] = "0"
         if scheme(self.uri) in ("http", "https"):
-            # Of MPEG-TS FFmpeg would read 20 pictures to tell the rate, 20 s of a camera that gives one a second.
-            options["fpsprobesize"] = "2"
             # What pieces are called says nothing, and a playlist that FFmpeg refuses in mid-stream because of a name
             # may make it read where nothing is (FFmpeg 8.0, current_segment in hls.c). _ALLOWED says what is opened.
             options["extension_picky"] = "0"
