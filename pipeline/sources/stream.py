@@ -99,6 +99,12 @@ class NetworkStream(DecodedSource, LiveSource):
         try:
             self._decoder = decoder = decode_stream(self.decoder, self._connect, self._decoding)
         except (FFmpegError, NoVideo) as error:
+            if time.monotonic() - self._start >= self.open_timeout:
+                # what FFmpeg calls the error depends on where the timeout interrupted it
+                self._hurry.set()
+                raise self._described(
+                    f"did not begin within {self.open_timeout:g} s; check host and port, or raise open_timeout"
+                ) from None
             nothing = isinstance(error, NoVideo)
             raise self._described(f"{error}; check the address") if nothing else self._failure(error) from None
         container = decoder.container
@@ -226,11 +232,6 @@ class NetworkStream(DecodedSource, LiveSource):
         from av import error as reason
 
         opening = self._decoder is None
-        if opening and time.monotonic() - self._start >= self.open_timeout:
-            # What FFmpeg calls the error depends on where the timeout interrupted it.
-            return self._described(
-                f"did not begin within {self.open_timeout:g} s; check host and port, or raise open_timeout"
-            )
         match error:
             case reason.ConnectionRefusedError():
                 return self._described("refuses the connection; is it switched on, and the port right?")

@@ -84,6 +84,13 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
         ("confidence: 0.4", "confidence: .inf", r"detect.confidence: Input should be"),
         ("path: out.jsonl", "path: ''", r"line 13, sinks.jsonl.path: '\.' names no file; give one"),
         ("  - jsonl: {path: out.jsonl}", "  - jsonl", r"line 13, sinks.jsonl.path: this option must be given"),
+        ("out.jsonl", "'{sorce}.jsonl'", r"line 13, sinks.jsonl.path: .* '\{sorce\}'; did you mean '\{source\}'\?"),
+        ("keep_going: true", "resume: true", r"line 15, resume: it is about what a checkpoint saves; name its folder"),
+        (
+            "- test:64x64@10,frames=3",
+            "- rtsp://me:pw@gate:99999/live",
+            r"line 2, sources: 'rtsp://gate:99999/live' is no",
+        ),
         ("out.jsonl", "'tracks-{source}.txt'", r"both write tracks-\{source\}.txt"),
         ("confidence: 0.4", "confidence: [0.4", r"line 1[0-2], column \d+: expected"),
         ("  - track", "  - track\n  - detect: {weights: b.onnx, workers: 0}", r"line 12, stages.detect.workers: "),

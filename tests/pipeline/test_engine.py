@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chains import Call, Keep, Memory, Stateful
@@ -15,7 +16,7 @@ from pipeline.errors import FramechainError, StageError, UsageError
 from pipeline.frame import Frame
 from pipeline.metrics import Snapshot
 from pipeline.sink import StopRun
-from pipeline.source import SourceInfo
+from pipeline.source import SourceInfo, open_source
 
 
 def balanced(snapshot: Snapshot) -> bool:
@@ -305,6 +306,21 @@ def test_a_pipeline_runs_once_and_needs_a_source() -> None:
         Pipeline([])
 
 
+def test_what_is_no_part_is_refused_before_anything_is_opened() -> None:
+    wrong: list[tuple[Any, ...]] = [
+        ("clip.mp4",),
+        ([None],),
+        ([Memory()], [Call]),
+        ([Memory()], Call()),
+        ([Memory()], [], ["jsonl"]),
+    ]
+    for parts in wrong:
+        with pytest.raises(TypeError, match=r"(sources|stages|sinks) (are a list|that a pipeline takes)"):
+            Pipeline(*parts)
+    with pytest.raises(UsageError, match="'' is no source; give"):
+        open_source("")
+
+
 def test_wait_times_out_without_ending_the_run() -> None:
     gate = threading.Event()
     pipeline = Pipeline([Memory(count=2, gate=lambda: gate.wait(10))])
@@ -319,6 +335,7 @@ def test_errors_are_framechain_errors_with_exit_codes() -> None:
     assert issubclass(StageError, FramechainError)
     assert StageError("detect", "cam", 3, ValueError("x")).exit_code == 1
     assert StageError("detect", "cam", 3, UsageError("x")).exit_code == 2
+    assert str(StageError("detect", "cam", 3, MemoryError())) == "detect failed on frame 3 of cam: MemoryError"
 
 
 def test_stopping_while_models_load_begins_no_output() -> None:

@@ -15,13 +15,16 @@ from urllib.parse import quote, unquote
 import cv2
 import numpy as np
 import pytest
-from cameras import RtspCamera, need_rtsp
+from cameras import HttpCamera, RtspCamera, need_rtsp
 from clips import scenes, without_threads, write_clip
+from peers import until
 
 from pipeline.address import kind, redacted
+from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
-from pipeline.source import open_source
+from pipeline.live.supervisor import Reader
+from pipeline.source import create_source, open_source
 from pipeline.sources.stream import _ALLOWED, NetworkStream
 
 PARTS = 12
@@ -226,6 +229,19 @@ def test_a_server_that_never_answers(scheme: str) -> None:
         assert "did not begin within 0.5 s" in failure(
             f"{scheme}://admin:s3cret@127.0.0.1:{port}/live", open_timeout=0.5
         )
+
+
+def test_a_stream_of_few_pictures_is_there_at_the_second_attempt() -> None:
+    """Of MPEG-TS FFmpeg wants 20 pictures to tell the rate, ten seconds here."""
+    with HttpCamera(rate=2) as camera:
+        source = create_source(f"http://127.0.0.1:{camera.port}/ts", open_timeout=3, read_timeout=3)
+        pipeline = Pipeline([source], keep_going=True)
+        pipeline.start()
+        until(lambda: pipeline.metrics.snapshot().frames > 1)
+        pipeline.stop()
+        pipeline.wait(20)
+    assert pipeline.metrics.snapshot().sources[0].captured < 20
+    until(lambda: not any(isinstance(thread, Reader) for thread in threading.enumerate()))
 
 
 def test_a_stream_that_falls_silent(camera: str) -> None:
