@@ -77,7 +77,7 @@ class Run:
         port = free_port()
         self._url = f"http://127.0.0.1:{port}"
         command += ["--health", f":{port}", "--checkpoint", "checkpoint", "--report", "report.json"]
-        here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONFAULTHANDLER": "1"}
         self._log = (folder / "log").open("w")
         self._process = subprocess.Popen(command, cwd=folder, env=here, stderr=self._log, stdout=subprocess.DEVNULL)
         self._proc = Path(f"/proc/{self._process.pid}")
@@ -129,7 +129,12 @@ class Run:
             RuntimeError: it does not end, or not well.
         """
         self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(60)
+        try:
+            code = self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGABRT)  # has it tell where its threads are
+            self._process.wait()
+            raise RuntimeError(f"it did not end within 60 s: {(self._folder / 'log').read_text()[-30_000:]}") from None
         if code != 143:
             raise RuntimeError(f"exit code {code}: {(self._folder / 'log').read_text()[-2000:]}")
         report: dict[str, Any] = json.loads((self._folder / "report.json").read_text())
