@@ -33,6 +33,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 # rtsp_server.py runs under the system's Python, which has GStreamer; the doctest collector would import it here.
 collect_ignore = ["pipeline/rtsp_server.py"]
 
+# What their tests share takes from ten seconds to a minute to make, so that one process makes it for all of them.
+_BY_ONE_PROCESS = frozenset(
+    {"test_distil", "test_inference_libreyolo", "test_sample_video", "test_train_detector", "test_train_embedder"}
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in _BY_ONE_PROCESS:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 _PRINT_OPTIONS = np.get_printoptions()
 
 
