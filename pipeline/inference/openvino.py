@@ -151,22 +151,30 @@ class OpenVinoModel(Model):
         A network compiled for any number of crops took a third more processor time, and memory for each number that
         came; and what comes out for a crop would depend on how many there were.
         """
-        import openvino
-
         compiled = self._compiled((1, *batch.shape[1:]))
-        queue, made_for = self._requests.__dict__.get("queue", (None, None))
+        requests, made_for = self._requests.__dict__.get("several", ([], None))
         if made_for is not compiled:
-            queue = openvino.AsyncInferQueue(compiled, self._at_once)
-            self._requests.queue = queue, compiled
-        found: list[list[NDArray[np.float32]]] = [[] for _ in batch]
+            requests = [compiled.create_infer_request() for _ in range(self._at_once)]
+            self._requests.several = requests, compiled
+        found: list[list[NDArray[np.float32]]] = []
 
-        def done(request: Any, n: int) -> None:
-            found[n] = [np.array(output.data, np.float32) for output in request.output_tensors]
+        def finish(n: int) -> None:
+            request = requests[n % self._at_once]
+            request.wait()
+            found.append([np.array(output.data, np.float32) for output in request.output_tensors])
 
-        queue.set_callback(done)
-        for n in range(len(batch)):
-            queue.start_async([batch[n : n + 1]], n, share_inputs=True)
-        queue.wait_all()
+        # Without callbacks, for which OpenVINO's threads would need the interpreter, also while they are ended.
+        images = [batch[n : n + 1] for n in range(len(batch))]
+        try:
+            for n, image in enumerate(images):
+                if n >= self._at_once:
+                    finish(n - self._at_once)
+                requests[n % self._at_once].start_async([image], share_inputs=True)
+            for n in range(max(0, len(images) - self._at_once), len(images)):
+                finish(n)
+        except BaseException:
+            del self._requests.several  # some are still at work
+            raise
         return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
     def _request(self, shape: _Shape) -> Any:
