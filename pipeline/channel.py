@@ -10,6 +10,11 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+WAKE = 0.5
+"""Seconds after which the main thread looks up from waiting. The system may give a signal to any thread, and Python
+runs its handler in the main one, which is not woken for it: SIGTERM was not heeded, once in 22 runs."""
+
+
 class Aborted(Exception):
     """The other side of the channel is gone; unwind quietly."""
 
@@ -87,7 +92,7 @@ class Channel(Generic[T]):
                     pause = self._pause(limit) if self._items else None
                     if pause == 0:
                         break
-                    self._filled.wait(pause)
+                    self._filled.wait(WAKE if pause is None else pause)
                 if self._aborted:
                     raise Aborted
                 items = self._next(limit)

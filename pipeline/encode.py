@@ -81,7 +81,7 @@ class Recording:
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float, preset: str, crf: int) -> None:
         import av
-        from av.video.reformatter import Interpolation
+        from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
         self.path = path.resolve()
         self.size = self.frames = self.held = 0
@@ -118,7 +118,7 @@ class Recording:
         context.gop_size = max(1, min(_KEY_FRAMES, round(_KEY_INTERVAL * fps)))
         # players take BT.709 for high definition and BT.601 below where a file does not say; ours says the same
         hd = self._size[1] >= 720
-        self._matrix = "ITU709" if hd else "ITU601"
+        self._matrix = Colorspace.ITU709 if hd else Colorspace.ITU601
         context.color_primaries = context.color_trc = context.colorspace = 1 if hd else 6
         context.color_range = 1
         if codec == "libx264":
@@ -126,6 +126,8 @@ class Recording:
         else:
             context.bit_rate = round(0.1 * self._size[0] * self._size[1] * fps)
         self._stream = stream
+        # Kept, and with one thread: else swscale makes its tables anew and starts a thread a core for every frame.
+        self._reformatter = VideoReformatter()
         # left alone, swscale truncates, which darkens every colour by up to 3 of 255 (at 1080p 4.6 ms against 6.8);
         # older PyAV cannot ask for better
         exact = getattr(Interpolation, "ACCURATE_RND", None)
@@ -146,9 +148,14 @@ class Recording:
         if self._start is None:
             self._start = timestamp
         self._last = max(round((timestamp - self._start) * _TICKS), self._last + 1)
-        frame = av.VideoFrame.from_ndarray(_fitted(image, self._size), format="bgr24")
-        frame = frame.reformat(
-            format="yuv420p", dst_colorspace=self._matrix, dst_color_range="MPEG", interpolation=self._rounding
+        frame: Any = av.VideoFrame.from_ndarray(_fitted(image, self._size), format="bgr24")
+        frame = self._reformatter.reformat(
+            frame,
+            format="yuv420p",
+            dst_colorspace=self._matrix,
+            dst_color_range="MPEG",
+            interpolation=self._rounding,
+            threads=1,
         )
         frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
         self._numbers[self._last] = self.frames

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.address import redacted
-from pipeline.channel import Aborted
+from pipeline.channel import WAKE, Aborted
 from pipeline.checkpoint.checkpoints import Checkpoints
 from pipeline.checkpoint.mark import Mark
 from pipeline.checkpoint.progress import Onward
@@ -227,7 +227,11 @@ class Pipeline:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait at most `timeout` seconds for the end; tells whether the run is over and everything closed."""
-        return self._ended.wait(timeout)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._ended.wait(max(0.0, min(WAKE, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                return False
+        return True
 
     def stop(self) -> None:
         """End soon and cleanly: nothing more is read, the frames inside are finished, outputs closed."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+import signal
+import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chains import Call, Keep, Memory, Stateful
+from peers import until
 
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, StageError, UsageError
@@ -319,6 +323,44 @@ def test_what_is_no_part_is_refused_before_anything_is_opened() -> None:
             Pipeline(*parts)
     with pytest.raises(UsageError, match="'' is no source; give"):
         open_source("")
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="about signals of POSIX")
+@pytest.mark.parametrize("waits", ["wait", "iterates"])
+def test_a_signal_that_the_system_gives_to_another_thread_is_heeded(waits: str) -> None:
+    """Its handler runs in the main thread, which the system does not wake for it."""
+    hold = threading.Event()
+
+    def main_waits() -> bool:
+        stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident or 0])
+        names = [one.name for one in stack]
+        return names[-1] == "wait" and not {"join", "take"}.isdisjoint(names)
+
+    def gate() -> None:
+        if source._next == 3:  # nothing comes from here on that would wake anybody
+            until(lambda: pipeline.metrics.snapshot().frames == 3 and main_waits())
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+            hold.wait(20)
+
+    def stop(*_: object) -> None:
+        pipeline.stop()
+        hold.set()
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    source = Memory(count=10**9, gate=gate)
+    pipeline = Pipeline([source], [Call()])
+    too_late = threading.Timer(10, lambda: (hold.set(), pipeline.abort()))
+    too_late.start()
+    try:
+        if waits == "wait":
+            pipeline.run()
+        else:
+            assert [frame.index for frame in pipeline][:3] == [0, 1, 2]
+        assert too_late.is_alive()
+    finally:
+        too_late.cancel()
+        hold.set()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_wait_times_out_without_ending_the_run() -> None:
