@@ -83,7 +83,7 @@ def p99(before: Sample, after: Sample) -> float:
     place = int(np.searchsorted(counts, rank))
     low, below = (limits[place - 1], counts[place - 1]) if place else (0.0, 0.0)
     high = limits[place] if np.isfinite(limits[place]) else 2 * low
-    return low + (high - low) * (rank - below) / max(1.0, counts[place] - below)
+    return float(low + (high - low) * (rank - below) / max(1.0, counts[place] - below))
 
 
 def judge_growth(samples: Sequence[Sample]) -> list[Verdict]:

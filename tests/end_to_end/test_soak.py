@@ -44,6 +44,7 @@ def wrong(made: list[Sample]) -> set[str]:
 
 def test_what_grows_is_found() -> None:
     assert wrong(samples()) == set()
+    assert all(type(verdict.well) is bool for verdict in judge_growth(samples())), "as JSON knows it"
     assert wrong(samples(leak=8e6)) == {"resident memory", "anonymous memory"}
     assert wrong(samples(minutes=5, leak=2e9)) == {"resident memory", "anonymous memory"}
     assert wrong(samples(held=10)) == {"threads", "descriptors"}
