@@ -246,7 +246,8 @@ class Document:
         settings = self._validated(Settings, plain, ())
         for wish in ("resume", "fresh"):
             if getattr(settings, wish) and settings.checkpoint is None:
-                raise self._error("it is about what a checkpoint saves; name its folder, too: checkpoint, or --checkpoint DIR", (wish,))
+                cure = "name its folder, too: checkpoint, or --checkpoint DIR"
+                raise self._error(f"it is about what a checkpoint saves; {cure}", (wish,))
         if (count := len(self._list("sources"))) > settings.max_sources:
             raise self._error(
                 f"{count:,} sources are more than max_sources, {settings.max_sources:,}; raise it in the configuration "
