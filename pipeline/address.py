@@ -25,7 +25,11 @@ STREAMS = frozenset({"http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):(//)?")
 _DEVICE = re.compile(r"\d{1,3}|/dev/(video\d+|v4l/.+)")
 # Up to the last @ of the host part; of the whole word where a password holds a slash that should be written %2F.
-_USERINFO = re.compile(r"(?<=//)(?:[^/?#\s'\"]*:(?!\d+/)[^\s'\"]*@|[^/?#\s'\"]*@)")
+_USERINFO = re.compile(r"(?:(?<=//)|(?<=:/))(?:[^/?#\s'\"]*:(?!\d+/)[^\s'\"]*@|[^/?#\s'\"]*@)")
+# Where the scheme was forgotten.
+_LOGIN = re.compile(r"(?:^|(?<=['\"]))(?!test:)[\w.%+-]{2,}:[^\s/@'\"]+@")
+# As some cameras have it in the path: user=admin_password=secret_channel=1
+_PASSWORD = re.compile(r"(?i)((?:password|passwd|pwd)=)(?!\*\*\*)(?:(?!_\w+=)[^&;/#\s'\"])+")
 _SECRET = re.compile(r"(?i)([?&;][\w.-]*(?:token|key|auth|pass|pwd|secret|sig|user|login)[\w.-]*=)[^&;#\s'\"]+")
 
 
@@ -83,7 +87,7 @@ def redacted(text: str) -> str:
     >>> redacted("rtsp://root:se@cret@10.0.0.5/live?token=abc&channel=1")
     'rtsp://10.0.0.5/live?token=***&channel=1'
     """
-    return _SECRET.sub(r"\1***", _USERINFO.sub("", text))
+    return _PASSWORD.sub(r"\1***", _SECRET.sub(r"\1***", _LOGIN.sub("", _USERINFO.sub("", text))))
 
 
 def host_id(uri: str) -> str:

@@ -62,7 +62,7 @@ class Settings(BaseModel):
         0.5, gt=0, description="seconds a live frame may wait, in all queues together, before it is dropped"
     )
     checkpoint: Path | None = Field(None, description="folder in which what the run remembers is saved")
-    checkpoint_every: float = Field(5.0, gt=0, description="seconds between two checkpoints")
+    checkpoint_every: float = Field(5.0, gt=0, le=1e6, description="seconds between two checkpoints")
     resume: bool = Field(False, description="go on from the checkpoint; where there is none, begin anew")
     fresh: bool = Field(False, description="begin anew whatever checkpoint there is")
     on_failure: Literal["end", "skip", "restart"] | None = Field(
@@ -72,7 +72,10 @@ class Settings(BaseModel):
     )
     max_sources: int = Field(256, ge=1, le=65536, description="sources at once; more are refused")
     watchdog: float | None = Field(
-        60.0, gt=0, description="seconds that a stage or sink may take for one call before the run counts as unhealthy"
+        60.0,
+        gt=0,
+        le=1e6,
+        description="seconds that a stage or sink may take for one call before the run counts as unhealthy",
     )
 
 
@@ -181,7 +184,7 @@ class Document:
         Raises:
             UsageError: none has one of them, or nothing reads a uri.
         """
-        if not options:
+        if not (options and self._list("sources")):
             return
         self._flags |= {("sources", option): _flag(option) for option in options}
         plain = [{"uri": entry} if isinstance(entry, str | int) else entry for entry in self._list("sources")]
@@ -202,15 +205,18 @@ class Document:
         Raises:
             UsageError: none has, or a source is wrong.
         """
-        self._flags["sources", option] = _flag(option)
         entries = self._list("sources")
+        if not entries:
+            return
+        flag = "--isolate-decode" if option == "isolation" else _flag(option)
+        self._flags["sources", option] = flag
         found = False
         for position, entry in enumerate(entries):
             if option in type(self._source(entry, ("sources", position))).model_fields:
                 plain = {"uri": entry} if isinstance(entry, str | int) else entry
                 entries[position], found = {**plain, option: value}, True
         if not found:
-            raise UsageError(f"{_flag(option)} is given, but none of the sources has that option; leave it out")
+            raise UsageError(f"{flag} is given, but none of the sources has that option; leave it out")
 
     def add(self, section: str, name: str, after: str | None = None, before: str | None = None) -> None:
         """Add a stage or sink, at the end, after or before another, unless it is there already."""
@@ -263,7 +269,10 @@ class Document:
         if more or len(chain.sources) > 1:
             for sink in chain.sinks:
                 _split_by_source(sink)
-        _check_outputs(chain, reports or {}, Path(self._path) if self._path else None)
+        try:
+            _check_outputs(chain, reports or {}, Path(self._path) if self._path else None)
+        except (OSError, RuntimeError) as error:  # links in a circle, nobody's home, folders that are closed
+            raise UsageError(f"a path of this chain cannot be followed ({error}); give another one") from error
         check_chain(chain.stages, [(sink.name, sink.requires) for sink in chain.sinks])
         return chain
 
@@ -276,7 +285,8 @@ class Document:
                 raise self._error(f"unknown key '{key}'{nearest(str(key), known)}", (key,))
 
     def _list(self, section: str) -> list[Any]:
-        entries = self.data.get(section) or []
+        entries = self.data.get(section)
+        entries = [] if entries is None else entries
         if not isinstance(entries, list):
             raise self._error(f"{section} is a list; begin each entry with '- '", (section,))
         return entries
@@ -290,6 +300,8 @@ class Document:
     def _source_kind(self, options: Any, where: Key) -> type[Source]:
         if not isinstance(options, dict) or "uri" not in options:
             raise self._error("a source is a uri, or a mapping with the key uri", where)
+        if not isinstance(options["uri"], str | int) or isinstance(options["uri"], bool):
+            raise self._error("a uri is a text", where)
         if "\0" in str(options["uri"]):
             raise self._error("a uri holds no NUL character", where)
         if (name := options.get("source")) is not None:
@@ -397,7 +409,8 @@ def _name(entry: Any) -> str | None:
 
 
 def _options(entry: Any) -> Any:
-    return {} if isinstance(entry, str) else (next(iter(entry.values())) or {})
+    options = None if isinstance(entry, str) else next(iter(entry.values()))
+    return {} if options is None else options
 
 
 def _first(error: ValidationError, model: type[BaseModel]) -> tuple[Key, str]:

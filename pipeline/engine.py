@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.address import redacted
 from pipeline.channel import WAKE, Aborted
@@ -87,7 +87,8 @@ class Pipeline:
     Raises:
         UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri; there are too many
             sources; or there is a checkpoint that cannot be gone on from, or that would be overwritten unasked.
-        ValueError: there is no source, and it is not a service.
+        ValueError: there is no source, and it is not a service; or an option is none that can be.
+        TypeError: a source, stage or sink is none.
     """
 
     def __init__(
@@ -114,6 +115,15 @@ class Pipeline:
         _check_are("sinks", sinks, Sink)
         if not (sources or service):
             raise ValueError("a pipeline needs at least one source")
+        _check_options(
+            keep_going=keep_going,
+            queue=queue,
+            staleness=staleness,
+            checkpoint_every=checkpoint_every,
+            on_failure=on_failure,
+            watchdog=watchdog,
+            max_sources=max_sources,
+        )
         check_chain(stages, [(sink.name, sink.requires) for sink in sinks])
         self._max_sources = max_sources
         self._check_count(len(sources))
@@ -219,6 +229,8 @@ class Pipeline:
             FramechainError: a part failed.
             TimeoutError: the run has not ended within `timeout` seconds; it goes on.
         """
+        if not self._started:
+            raise RuntimeError("nothing was started; call start() first, or run()")
         if not self.join(timeout):
             raise TimeoutError(f"the pipeline has not ended within {timeout} s")
         if self._control.failure is not None:
@@ -260,7 +272,7 @@ class Pipeline:
             FramechainError: it cannot be opened, or the run has ended; the others go on.
             UsageError: it is wrong, or a sink has no file for it.
         """
-        supervisor = Supervisor(create_source(source) if isinstance(source, str) else source)
+        supervisor = Supervisor(source if isinstance(source, Source) else create_source(source))
         self._check_takes_more()
         supervisor.start()
         try:
@@ -618,6 +630,17 @@ def _check_are(name: str, parts: object, kinds: type | tuple[type, ...]) -> None
     for part in parts:
         if not isinstance(part, kinds):
             raise TypeError(f"{part!r:.80} is none of the {name} that a pipeline takes; give objects")
+
+
+def _check_options(**options: Any) -> None:
+    """Refuse what a configuration file would be refused for; `queue=0` would wait for ever.
+
+    Raises:
+        ValueError: an option is none that can be.
+    """
+    from pipeline.config import Settings  # which makes pipelines itself
+
+    Settings.model_validate(options, strict=True)
 
 
 def _over() -> FramechainError:

@@ -37,7 +37,7 @@ class RecordedSource(SteppedSource):
     realtime: bool = Field(False, description="play it as a live camera: by its own timestamps, late frames dropped")
     loop: bool = Field(False, description="with realtime: begin again at its end, for ever")
     rate: float | None = Field(
-        None, gt=0, le=1000, description="with realtime: frames a second, not its own timestamps"
+        None, ge=1e-3, le=1000, description="with realtime: frames a second, not its own timestamps"
     )
 
     _playback: _Playback = PrivateAttr(default_factory=_Playback)

@@ -95,10 +95,14 @@ class Watch:
             if self._path.exists() and not self._path.is_file():
                 raise UsageError(f"{self._path} is no file any more; put one there")
             document = self._read()
-            if "sources" not in document.data:
+            if document.data.get("sources") is None:
                 raise UsageError(f"{self._path} names no sources any more; write sources: [] to remove all")
         except FramechainError as error:
             logger.warning("%s; nothing is changed", redacted(str(error)))
+            return
+        except Exception as error:  # a mistake of ours must not end what follows the file
+            told = f"{type(error).__name__}: {error}"
+            logger.warning("%s cannot be followed (%s); nothing is changed", self._path, redacted(told))
             return
         rest = _rest(document)
         if rest not in (self._rest, self._told):

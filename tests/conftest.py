@@ -39,6 +39,7 @@ _BY_ONE_PROCESS = frozenset(
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in _BY_ONE_PROCESS:

@@ -247,7 +247,13 @@ class Checkpoints:
         """
         if self._saved is None:
             return
-        for name, sink in zip(_numbered(f"sink:{sink.name}" for sink in sinks), sinks, strict=True):
+        names = _numbered(f"sink:{sink.name}" for sink in sinks)
+        for name in self._saved.parts:
+            if name.startswith("sink:") and name not in names:
+                logger.warning("%s was there before and is not now: its output is not gone on with", name)
+        for name, sink in zip(names, sinks, strict=True):
+            if name not in self._saved.parts:
+                logger.warning("%s was not there before: its output begins where the checkpoint ends", name)
             with self._trusting():
                 if told := self._saved.parts.get(name):
                     sink.dropped.update({str(reason): int(count) for reason, count in told["dropped"].items()})

@@ -101,6 +101,10 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
         return 1
+    except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+        if error.filename is None or "--debug" in arguments:
+            raise
+        return _tell(f"{error.filename}: {error.strerror}; check the path", 2)
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of typer's: a mistake of ours
             if "--debug" in arguments:

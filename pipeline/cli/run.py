@@ -280,7 +280,7 @@ def _execute(
     result, code = "finished", 0
     try:
         with ExitStack() as around:
-            received = around.enter_context(_stopped_by_signals(pipeline))
+            received = around.enter_context(_stopped_by_signals(pipeline, hangup=follower is None))
             watch = None if follower is None else around.enter_context(_asked_by_signal(follower(pipeline)))
             _supervise(around, pipeline, health)
             pipeline.start()
@@ -375,15 +375,22 @@ def _asked_by_signal(watch: Watch) -> Iterator[Watch]:
 
 
 @contextmanager
-def _stopped_by_signals(pipeline: Pipeline) -> Iterator[list[signal.Signals]]:
-    """Ctrl-C and SIGTERM end the run cleanly, a second one at once. Yields the signals received."""
+def _stopped_by_signals(pipeline: Pipeline, hangup: bool) -> Iterator[list[signal.Signals]]:
+    """Ctrl-C and SIGTERM end the run cleanly, a second one at once. Yields the signals received.
+
+    Args:
+        hangup: so does the end of its terminal, unless that is ignored, as by nohup.
+    """
     received: list[signal.Signals] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
         received.append(signal.Signals(number))
         pipeline.stop() if len(received) == 1 else pipeline.abort()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hangup and hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield received
     finally:

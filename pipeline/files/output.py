@@ -283,7 +283,10 @@ def check_writable(path: Path) -> None:
         UsageError: it cannot be written, or another run writes it; says why and what to do.
     """
     templated = PLACEHOLDER in str(path) or PART in str(path)
-    path = path.expanduser()
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"nobody has the home that {path} begins with; give another path") from error
     folder = _fixed_folder(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -96,8 +96,10 @@ class NetworkSink(Sink, ABC):
     )
     spool_bytes: int = Field(256 * 2**20, ge=2**20, description="room for waiting messages; then the oldest go")
     max_message: int = Field(256 * 2**10, ge=2**10, description="bytes of a message at most; larger ones are left out")
-    timeout: float = Field(5.0, gt=0, description="seconds that the peer may take to answer")
-    grace: float = Field(5.0, ge=0, description="seconds that the end of a run waits for what is not delivered yet")
+    timeout: float = Field(5.0, gt=0, le=3600, description="seconds that the peer may take to answer")
+    grace: float = Field(
+        5.0, ge=0, le=86_400, description="seconds that the end of a run waits for what is not delivered yet"
+    )
 
     _spool: Spool | None = PrivateAttr(None)
     _courier: _Courier | None = PrivateAttr(None)
@@ -227,7 +229,8 @@ def checked_url(url: str, schemes: Collection[str]) -> SplitResult:
         fine = False
     if not fine or any(ord(letter) <= 32 for letter in url):
         kinds = " or ".join(f"{scheme}://" for scheme in schemes)
-        shown = f"'{redacted(url)}'" if "//" in url else "this"  # without // nobody can tell a password from a host
+        # without //, or with a blank, nobody can tell a password from a host
+        shown = f"'{redacted(url)}'" if "//" in url and url.isprintable() and " " not in url else "this"
         raise ValueError(f"{shown} is no address here; give {kinds}host:port/...")
     return parts
 

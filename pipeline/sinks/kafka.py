@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -125,7 +126,8 @@ class _Cluster(Peer):
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()  # they are in the spool still
-            producer.flush(self._timeout)
+            with suppress(Exception):  # what was under way then is a fatal error to it, which may come out of here
+                producer.flush(self._timeout)
 
     def _produce(self, source: str, body: bytes, tell: Callable[[str | None], None]) -> None:
         """Hand a message over; what becomes of it is told while it is flushed, or at once."""

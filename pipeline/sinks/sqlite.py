@@ -105,7 +105,9 @@ class Sqlite(FileSink):
 
     name = "sqlite"
 
-    commit: float = Field(1.0, gt=0, description="seconds between transactions: what a kill or a power cut may lose")
+    commit: float = Field(
+        1.0, gt=0, le=86_400, description="seconds between transactions: what a kill or a power cut may lose"
+    )
     keep_seconds: float | None = Field(None, gt=0, description="delete frames that were captured longer ago")
 
     _infos: dict[str, SourceInfo] = PrivateAttr(default_factory=dict)

@@ -73,10 +73,15 @@ class NetworkStream(DecodedSource, LiveSource):
     @field_validator("uri")
     @classmethod
     def _is_address(cls, uri: str) -> str:
+        if any(letter.isspace() or letter in "'\"<>" for letter in uri):  # nobody could tell what in it is secret
+            raise UsageError("an address holds no blanks and quotes; write %20 for a blank, %22 and %27 for quotes")
         try:
-            _ = urlsplit(redacted(uri)).port
+            parts = urlsplit(redacted(uri))
+            _ = parts.port
         except ValueError as error:
             raise UsageError(f"'{redacted(uri)}' is no address ({error}); check host and port") from None
+        if parts.hostname is None and parts.scheme not in ("udp", "rtp", "srt", "tcp"):  # which may listen
+            raise UsageError(f"'{redacted(uri)}' names no host; write {parts.scheme}://HOST/...")
         return uri
 
     @classmethod
@@ -99,14 +104,15 @@ class NetworkStream(DecodedSource, LiveSource):
         try:
             self._decoder = decoder = decode_stream(self.decoder, self._connect, self._decoding)
         except (FFmpegError, NoVideo) as error:
-            if time.monotonic() - self._start >= self.open_timeout:
-                # what FFmpeg calls the error depends on where the timeout interrupted it
-                self._hurry.set()
-                raise self._described(
-                    f"did not begin within {self.open_timeout:g} s; check host and port, or raise open_timeout"
-                ) from None
             nothing = isinstance(error, NoVideo)
-            raise self._described(f"{error}; check the address") if nothing else self._failure(error) from None
+            if time.monotonic() - self._start < self.open_timeout:
+                raise self._described(f"{error}; check the address") if nothing else self._failure(error) from None
+            self._hurry.set()
+            # what FFmpeg calls the error depends on where the timeout interrupted it
+            what = f"{error}, in its first" if nothing else "did not begin within"
+            raise self._described(
+                f"{what} {self.open_timeout:g} s; check host and port, or raise open_timeout"
+            ) from None
         container = decoder.container
         self._finite = container.duration is not None
         finite = self._finite and scheme(self.uri) in ("http", "https")
@@ -215,7 +221,9 @@ class NetworkStream(DecodedSource, LiveSource):
             # Sound is not asked for: it costs bandwidth, and a start that waits for its format.
             options |= {"rtsp_transport": self.transport, "allowed_media_types": "video"}
         times = (self.open_timeout, self.read_timeout)
-        return open_input(self.uri, options=options, timeout=times, hwaccel=hardware)
+        # FFmpeg knows schemes in small letters only
+        address = scheme(self.uri) + self.uri[len(scheme(self.uri)) :]
+        return open_input(address, options=options, timeout=times, hwaccel=hardware)
 
     def _given_up(self) -> bool:
         """Whether nobody wants more, or nothing came that can be decoded for as long as it may take to begin."""

@@ -108,7 +108,7 @@ def test_all_outputs_of_one_run_agree(street: Path, weights: Path, tmp_path: Pat
     assert np.allclose(times, np.arange(0, 8, 0.2), atol=1e-3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_leaves_valid_files(number: signal.Signals, weights: Path, tmp_path: Path) -> None:
     arguments = (
         *("run", "test:640x360@25", "--weights", str(weights / "nanodet_g.onnx")),

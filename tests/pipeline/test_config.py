@@ -84,6 +84,10 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
         ("confidence: 0.4", "confidence: .inf", r"detect.confidence: Input should be"),
         ("path: out.jsonl", "path: ''", r"line 13, sinks.jsonl.path: '\.' names no file; give one"),
         ("  - jsonl: {path: out.jsonl}", "  - jsonl", r"line 13, sinks.jsonl.path: this option must be given"),
+        ("  - track", "  - track: false", r"line 11, stages: a stage is a name, or a name with its options"),
+        ("- test:64x64@10,frames=3", "- uri: [rtsp://me:pw@h/1]", r"line 2, sources: a uri is a text$"),
+        ("out.jsonl", "~nobodyhere/out.jsonl", r"nobody has the home that ~nobodyhere/out.jsonl begins with"),
+        ("- test:64x64@10,frames=3", "- ~nobodyhere/clip.mp4", r"a path of this chain cannot be followed"),
         ("out.jsonl", "'{sorce}.jsonl'", r"line 13, sinks.jsonl.path: .* '\{sorce\}'; did you mean '\{source\}'\?"),
         ("keep_going: true", "resume: true", r"line 15, resume: it is about what a checkpoint saves; name its folder"),
         (

@@ -321,6 +321,11 @@ def test_what_is_no_part_is_refused_before_anything_is_opened() -> None:
     for parts in wrong:
         with pytest.raises(TypeError, match=r"(sources|stages|sinks) (are a list|that a pipeline takes)"):
             Pipeline(*parts)
+    for options in ({"queue": 0}, {"queue": "2"}, {"on_failure": "restrat"}, {"staleness": -1}, {"watchdog": 0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            Pipeline([Memory()], **options)
+    with pytest.raises(RuntimeError, match="call start"):
+        Pipeline([Memory()]).wait()
     with pytest.raises(UsageError, match="'' is no source; give"):
         open_source("")
 

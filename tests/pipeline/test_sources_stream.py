@@ -178,6 +178,10 @@ def test_passwords_open_doors_and_stay_secret(camera: str) -> None:
         "rtsp://root:s3@cret/s3cret@10.0.0.5:554/live",
         "http://10.0.0.5/video?user=s3cret&pwd=s3cret&password=s3cret&access_token=s3cret&channel=1",
         "cannot open 'rtsp://root:s3cret@10.0.0.5/live': refused",
+        "'rtsp:/root:s3cret@10.0.0.5/live' does not exist",
+        "'root:s3cret@10.0.0.5/live' does not exist",
+        '"rtsp://root:s3cret@10.0.0.5/live"',
+        "rtsp://10.0.0.5/user=admin_password=s3cret_channel=1_stream=0.sdp",
     ],
 )
 def test_redaction(text: str) -> None:
@@ -213,6 +217,7 @@ def test_nobody_there() -> None:
         port = server.getsockname()[1]
     assert "refuses the connection" in failure(f"rtsp://admin:s3cret@127.0.0.1:{port}/live")
     assert "refuses the connection" in failure(f"http://admin:s3cret@127.0.0.1:{port}/live")
+    assert "refuses the connection" in failure(f"HTTP://admin:s3cret@127.0.0.1:{port}/live")
     assert "cannot be reached" in failure("rtsp://admin:s3cret@camera.invalid/live")
 
 
@@ -220,6 +225,13 @@ def test_what_is_no_address() -> None:
     with pytest.raises(UsageError, match=r"^'rtsp://\[::1/live' is no address") as caught:
         open_source("rtsp://admin:s3cret@[::1/live")
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["rtsp://admin:s3 cret@h/live", "rtsp://admin:s3'cret@h/live", "rtsp://a:s3\tcret@h"])
+def test_an_address_in_which_nobody_can_tell_what_is_secret_is_refused(uri: str) -> None:
+    with pytest.raises(UsageError, match="holds no blanks and quotes") as caught:
+        create_source(uri)
+    assert "cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])

@@ -112,7 +112,15 @@ def test_a_broken_file_changes_nothing_and_is_one_line(followed: Followed, caplo
 def test_a_file_that_is_being_written_or_a_pipe_removes_nothing(
     followed: Followed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for text, told in (("", "is empty"), ("sinks: []\n", "names no sources any more")):
+    for text, told in (
+        ("", "is empty"),
+        ("sinks: []\n", "names no sources any more"),
+        ("sources:\n", "names no sources any more"),
+        ("sources: {}\n", "sources is a list"),
+        ("sources: false\n", "sources is a list"),
+        ("sources: [~nobodyhere/clip.mp4]\n", "cannot be followed"),
+    ):
+        caplog.clear()
         followed.path.write_text(text)
         wait_for(lambda told=told: told in caplog.text)
     followed.path.unlink()
