@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import av
@@ -116,14 +117,19 @@ def test_an_interrupted_run_leaves_valid_files(number: signal.Signals, weights: 
     )
     log = tmp_path / "log"
     with log.open("w") as output:
-        process = subprocess.Popen([*FRAMECHAIN, *arguments], cwd=tmp_path, stderr=output, stdout=output)
+        heeded = partial(signal.signal, number, signal.SIG_DFL)  # tests that nohup started ignore SIGHUP
+        command = [*FRAMECHAIN, *arguments]
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=output, stdout=output, preexec_fn=heeded)
     lines = tmp_path / "a.jsonl"
     deadline = time.monotonic() + 60
-    while not (lines.exists() and lines.stat().st_size) and time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.05)
-    process.send_signal(number)
-    assert process.wait(timeout=30) == 128 + number, log.read_text()
+    try:
+        while not (lines.exists() and lines.stat().st_size) and time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number, log.read_text()
+    finally:
+        process.kill()
     frames = [json.loads(line) for line in lines.read_text().splitlines()]
     with av.open(str(tmp_path / "a.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == len(frames)
