@@ -23,7 +23,9 @@ def in_order(seen: list[Seen]) -> bool:
     """
     for place, (one, two) in enumerate(pairwise(seen)):
         back = two.at - one.at < 4 and 150 <= round(two.grey - one.grey) % 200 < 199  # rounding in the codec: one less
-        if back and any(two.at - old.at < 15 and abs(old.grey - two.grey) < 1 for old in seen[: place + 1]):
+        again = [one.grey for one in seen[place + 1 : place + 5]]  # of the same bytes, so exactly the same
+        before = [one for one in seen[: place + 1] if two.at - one.at < 15]
+        if back and any([old.grey for old in before[n : n + 4]] == again for n in range(len(before) - 3)):
             return False
     return True
 
