@@ -228,9 +228,9 @@ def run(
         for setting, value in settings.items():
             if value is not None:
                 document.settle(setting, value)
-        for wish, asked in (("resume", resume), ("fresh", fresh)):
-            if resume or fresh:  # what the file says besides does not hold
-                document.settle(wish, asked)
+        if resume or fresh:  # what the file says besides does not hold
+            document.settle("resume", resume)
+            document.settle("fresh", fresh)
         return document
 
     reports = {"the report": report, "the trace": trace}
@@ -350,10 +350,10 @@ def _conclude(tally: Tally, snapshot: Snapshot, chain: Chain) -> None:
         console.print(
             f"{in_a_line(source)}: " + ", ".join(f"{count} {name}" for name, count in objects.items()), markup=False
         )
+    names = [source.id for source in snapshot.sources if source.captured]
     for sink in chain.sinks:
         if path := getattr(sink, "path", None):
             path = with_part(path) if getattr(sink, "rotate", None) else path
-            names = [source.id for source in snapshot.sources if source.captured]
             if len(names) == 1:
                 path = str(path).replace(PLACEHOLDER, file_safe(names[0]))
             console.print(f"wrote {path}", markup=False, soft_wrap=True)

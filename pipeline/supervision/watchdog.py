@@ -31,7 +31,7 @@ class Watchdog:
         self._limit = limit
         self._told: set[tuple[int, float]] = set()
         self._calls = self._finished = self._given = 0  # at the last look at which something had moved
-        self._moved_at = time.perf_counter()
+        self._still_since: float | None = None  # frames wait, and nothing has moved
         self._vain_since: float | None = None  # frames were given since the last one was finished
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -45,11 +45,12 @@ class Watchdog:
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()
+        self._still_since = self._vain_since = None
 
     def overdue(self) -> list[str]:
         """What takes too long now: "track has been at one call for 61 s", or frames that nobody takes."""
-        now = time.perf_counter()
-        stands = now - self._moved_at
+        now, since = time.perf_counter(), self._still_since
+        stands = 0.0 if since is None else now - since
         still = f"frames of live sources wait, and no stage or sink has taken one for {stands:.0f} s"
         return [still] * (stands > self._limit) + [
             f"{part.name} has been at one call for {now - began:.0f} s"
@@ -88,7 +89,9 @@ class Watchdog:
         parts = [part for part in self._metrics.parts if part.kind != "source"]
         calls = sum(part.calls for part in parts)
         if calls != self._calls or not inside or any(part.present for part in parts):
-            self._calls, self._moved_at = calls, now
+            self._calls, self._still_since = calls, None
+        elif self._still_since is None:
+            self._still_since = now
         if finished != self._finished:
             self._finished, self._given, self._vain_since = finished, given, None
         elif given > self._given and self._vain_since is None:

@@ -136,6 +136,18 @@ def test_a_worker_that_is_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     assert pipeline.join(10)
 
 
+def test_what_has_not_begun_or_is_over_does_not_stand_still() -> None:
+    pipeline = Pipeline([live()], [Call()], watchdog=0.02)
+    time.sleep(0.1)  # five times what the watchdog allows, as models that take long to load
+    assert examine(pipeline).state == "starting"
+    pipeline.start()
+    wait_for(lambda: examine(pipeline).frames > 10)
+    pipeline.stop()
+    assert pipeline.join(10)
+    time.sleep(0.1)
+    assert examine(pipeline).state == "ended"
+
+
 def test_a_chain_that_fails_on_every_frame_is_degraded() -> None:
     fails = threading.Event()
 
