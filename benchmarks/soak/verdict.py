@@ -15,8 +15,10 @@ from benchmarks.soak.site import RATE
 WARM_UP = 0.2
 """Share of the time that is left out: allocators, caches and galleries fill; ten minutes at most."""
 
-_BLOCKS = 12
-"""Pieces that the rest is cut into. A slope goes through their medians, so that a peak does not count."""
+_BLOCKS, _SHORTEST = 12, 60.0
+"""Pieces that the rest is cut into, and seconds of each at least. A slope goes through their medians, so that a peak does
+not count. What lies free goes back once a minute, between that memory rises by a tenth: shorter pieces would tell where
+in that minute they lie."""
 
 _MOST_GROWTH = 1e6
 """Bytes an hour, in a run of half an hour at least."""
@@ -55,11 +57,12 @@ def warm_up(samples: Sequence[Sample]) -> float:
 def blocks(samples: Sequence[Sample]) -> list[list[Sample]]:
     """The samples after the warm-up, in pieces of equal time."""
     first, last = warm_up(samples), samples[-1].at
-    edges = np.linspace(first, last, _BLOCKS + 1)
-    pieces: list[list[Sample]] = [[] for _ in range(_BLOCKS)]
+    count = max(3, min(_BLOCKS, int((last - first) / _SHORTEST)))
+    edges = np.linspace(first, last, count + 1)
+    pieces: list[list[Sample]] = [[] for _ in range(count)]
     for sample in samples:
         if sample.at >= first:
-            pieces[min(_BLOCKS - 1, int(np.searchsorted(edges, sample.at, "right")) - 1)].append(sample)
+            pieces[min(count - 1, int(np.searchsorted(edges, sample.at, "right")) - 1)].append(sample)
     return [piece for piece in pieces if piece]
 
 
