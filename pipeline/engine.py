@@ -87,7 +87,8 @@ class Pipeline:
     Raises:
         UsageError: the chain does not fit together (see `check_chain`), or nothing reads a uri; there are too many
             sources; or there is a checkpoint that cannot be gone on from, or that would be overwritten unasked.
-        ValueError: there is no source, and it is not a service; or an option is none that can be.
+        ValueError: there is no source, and it is not a service; an object is given twice; or an option is none that
+            can be.
         TypeError: a source, stage or sink is none.
     """
 
@@ -315,8 +316,10 @@ class Pipeline:
             whether it is out; if not, it leaves later.
 
         Raises:
-            UsageError: no source of the run has that id.
+            UsageError: no source of the run has that id. TypeError: it is no text.
         """
+        if not isinstance(source, str):
+            raise TypeError(f"a source is removed by its id, a text, not by {source!r:.80}")
         if self._checkpoints is not None:  # of one that ended by itself, nobody need know any more either
             self._checkpoints.leave(source)
         if (member := self._roster.get(source)) is None:
@@ -630,6 +633,9 @@ def _check_are(name: str, parts: object, kinds: type | tuple[type, ...]) -> None
     for part in parts:
         if not isinstance(part, kinds):
             raise TypeError(f"{part!r:.80} is none of the {name} that a pipeline takes; give objects")
+    objects = [id(part) for part in parts if not isinstance(part, str)]
+    if len(set(objects)) < len(objects):
+        raise ValueError(f"one object is given twice among the {name}; make one for each place")
 
 
 def _check_options(**options: Any) -> None:

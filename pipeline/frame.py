@@ -41,6 +41,9 @@ class Frame:
         skipped: set by gate: no detector looks at it, and trackers predict where things are.
         region: set by gate: the part that detectors look at; None: all of it.
         discontinuity: the first frame after a gap: the camera was away, its clock jumped, or its frames changed size.
+
+    Raises:
+        ValueError: the image is another kind of array.
     """
 
     image: NDArray[np.uint8]
@@ -56,3 +59,11 @@ class Frame:
     skipped: bool = False
     region: Region | None = None
     discontinuity: bool = False
+
+    def __post_init__(self) -> None:
+        image = self.image
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(
+                f"the image of a frame is (H, W, 3) uint8, BGR, not {image.shape} {image.dtype}; "
+                "cv2.cvtColor makes one of grey or RGBA pictures"
+            )

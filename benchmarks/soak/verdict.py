@@ -16,9 +16,9 @@ WARM_UP = 0.2
 """Share of the time that is left out: allocators, caches and galleries fill; ten minutes at most."""
 
 _BLOCKS, _SHORTEST = 12, 60.0
-"""Pieces that the rest is cut into, and seconds of each at least. A slope goes through their medians, so that a peak does
-not count. What lies free goes back once a minute, between that memory rises by a tenth: shorter pieces would tell where
-in that minute they lie."""
+"""Pieces that the rest is cut into, and seconds of each at least. A slope goes through their medians, so that a peak
+does not count. What lies free goes back once a minute, between that memory rises by a tenth: shorter pieces would tell
+where in that minute they lie."""
 
 _MOST_GROWTH = 1e6
 """Bytes an hour, in a run of half an hour at least."""

@@ -79,12 +79,15 @@ class Checkpoints:
     def __init__(self, folder: Path, every: float, resume: bool, fresh: bool, service: bool, names: Names) -> None:
         if resume and fresh:
             raise UsageError("--resume goes on and --fresh begins anew; give one of them")
+        if folder == Path():
+            raise UsageError("a checkpoint needs a folder of its own; name one: --checkpoint DIR")
         self.counts: Counter[str] = Counter()
         self._folder = Path(os.path.expanduser(folder))
         self._path = self._folder / NAME
         self._every, self._service, self._names = every, service, names
         self._chain: list[list[Any]] = []
         self._stages: Sequence[Stage] = ()
+        self._outputs: dict[str, str] = {}  # where sinks write, by their names
         self._lock = threading.Lock()  # of who is known, and of who leaves; nobody else is called under it
         self._known: dict[str, Known] = {}
         self._readers: dict[str, Counted] = {}
@@ -245,15 +248,19 @@ class Checkpoints:
         Raises:
             UsageError: a sink cannot go on from it.
         """
+        names = _numbered(f"sink:{sink.name}" for sink in sinks)
+        paths = {name: getattr(sink, "path", None) for name, sink in zip(names, sinks, strict=True)}
+        self._outputs = {name: str(path.expanduser().resolve()) for name, path in paths.items() if path is not None}
         if self._saved is None:
             return
-        names = _numbered(f"sink:{sink.name}" for sink in sinks)
         for name in self._saved.parts:
             if name.startswith("sink:") and name not in names:
                 logger.warning("%s was there before and is not now: its output is not gone on with", name)
         for name, sink in zip(names, sinks, strict=True):
             if name not in self._saved.parts:
                 logger.warning("%s was not there before: its output begins where the checkpoint ends", name)
+            elif (was := self._saved.outputs.get(name)) is not None and was != (now := self._outputs.get(name)):
+                logger.warning("%s wrote %s before: %s begins where the checkpoint ends", name, was, now)
             with self._trusting():
                 if told := self._saved.parts.get(name):
                     sink.dropped.update({str(reason): int(count) for reason, count in told["dropped"].items()})
@@ -512,6 +519,7 @@ class Checkpoints:
             "ended": mark.ended.plain(),
             "names": self._names.state_dict(),
             "line": mark.line,
+            "outputs": self._outputs,
             "parts": mark.parts,
         }
 

@@ -72,8 +72,8 @@ class Saved:
         number: no other checkpoint has it. every: seconds from one to the next.
         clean: whether no frame followed it. complete: whether the run came to its end.
         chain: names of stages and their options. sources: by id. ended: those that are gone, together.
-        names: the ids that are taken. line: where the files were, seconds of media time. parts: states of stages and
-            sinks, by their names in the metrics.
+        names: the ids that are taken. line: where the files were, seconds of media time. outputs: paths that sinks
+            wrote, and parts: states of stages and sinks, by their names in the metrics.
     """
 
     number: int
@@ -85,6 +85,7 @@ class Saved:
     ended: Progress
     names: dict[str, Any]
     line: float
+    outputs: dict[str, str]
     parts: dict[str, Any]
 
     @classmethod
@@ -108,6 +109,7 @@ class Saved:
             Progress.of(plain["ended"]),
             dict(plain["names"]),
             line,
+            {str(name): str(path) for name, path in plain["outputs"].items()},
             dict(plain["parts"]),
         )
 

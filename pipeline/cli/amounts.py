@@ -20,15 +20,21 @@ def amounts(text: str, flag: str, prefix: str = "") -> dict[str, float | int]:
         UsageError: it cannot be read; says what can.
     """
     found: dict[str, float | int] = {}
-    for word in filter(None, re.split(r"[,\s]+", text.strip())):
+    words = [word for word in re.split(r"[,\s]+", text.strip()) if word]
+    for word in words:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([a-zA-Z]*)", word)
         number, unit = (float(match[1]), match[2].lower()) if match else (0.0, "?")
-        if number > 0 and unit in _SECONDS:
-            found[f"{prefix}seconds"] = number * _SECONDS[unit]
+        bare = not unit and len(words) > 1  # the 1 of 1,5GB
+        if number > 0 and unit in _SECONDS and not bare:
+            what, amount = f"{prefix}seconds", number * _SECONDS[unit]
         elif number > 0 and unit in _BYTES:
-            found[f"{prefix}bytes"] = round(number * _BYTES[unit])
+            what, amount = f"{prefix}bytes", round(number * _BYTES[unit])
         else:
             raise UsageError(
-                f"{flag} takes times (s, min, h, d) and sizes (kB, MB, GB, TB) like 1h or 500MB or 1h,2GB, not '{word}'"
+                f"{flag} takes times (s, min, h, d) and sizes (kB, MB, GB, TB) like 1h or 1.5GB or 1h,2GB, not '{word}'"
+                + (f" in '{text}'" if word != text else "")
             )
+        if what in found:
+            raise UsageError(f"{flag} takes one time and one size, and '{text}' holds two; leave one out")
+        found[what] = amount
     return found

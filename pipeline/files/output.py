@@ -262,18 +262,20 @@ def file_safe(source: str) -> str:
 
 
 def check_placeholders(text: str, *known: str) -> None:
-    """Refuse what was probably meant to be one of these; other words in braces are left as they are.
+    """Refuse words in braces that nothing is put in place of.
 
     >>> check_placeholders("{sorce}.jsonl", "{source}", "{part}")
     Traceback (most recent call last):
     ValueError: nothing is put in place of '{sorce}'; did you mean '{source}'?
 
     Raises:
-        ValueError: names both.
+        ValueError: names one, and what could be meant.
     """
     for word in re.findall(r"\{\w+\}", text):
-        if word not in known and (close := difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.7)):
-            raise ValueError(f"nothing is put in place of '{word}'; did you mean '{close[0]}'?")
+        if word not in known:
+            close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.7)
+            cure = f"did you mean '{close[0]}'?" if close else f"there is {' and '.join(known)}"
+            raise ValueError(f"nothing is put in place of '{word}'; {cure}")
 
 
 def check_writable(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -263,9 +264,19 @@ class NetworkStream(DecodedSource, LiveSource):
                 return self._described("is not video; check the path")
             case reason.InvalidDataError():
                 return self._described("sends what its decoder refuses; its codec may be another one now")
+            case _ if opening and not _is_known(urlsplit(self.uri).hostname):
+                return self._described("names a host that is not known here; check its name, and the DNS")
             case _ if opening:
                 return self._described(f"cannot be reached ({error.strerror}); check host and network")
         return self._described(f"broke off ({error.strerror}); check the camera and the network")
 
     def _described(self, what: str) -> FramechainError:
         return FramechainError(f"'{redacted(self.uri)}' {what}")
+
+
+def _is_known(host: str | None) -> bool:
+    """Whether a name leads to an address. It may take as long as FFmpeg, which calls that "I/O error"."""
+    try:
+        return host is None or bool(socket.getaddrinfo(host, None))
+    except (OSError, UnicodeError):
+        return False

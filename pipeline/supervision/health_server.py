@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import socket
@@ -13,12 +14,13 @@ from socketserver import TCPServer
 from typing import Any
 
 from pipeline.engine import Pipeline
-from pipeline.errors import UsageError
+from pipeline.errors import FramechainError, UsageError
 from pipeline.limits import start
 from pipeline.report import prometheus
 from pipeline.supervision.health import examine
 
 _LOOPBACK = "127.0.0.1"
+_PASSING = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 # Whoever may reach the port may ask; so nobody gets to hold threads or memory.
 _SECONDS = 5.0  # that a request may take from its first byte to the last of the answer
@@ -37,7 +39,8 @@ class HealthServer:
         url: where it is served.
 
     Raises:
-        UsageError: that is no address, or it cannot be had.
+        UsageError: that is no address, or it may not be had.
+        FramechainError: it cannot be had now.
     """
 
     def __init__(self, address: str, pipeline: Pipeline) -> None:
@@ -45,8 +48,10 @@ class HealthServer:
         try:
             self._server = _Server(host, port, pipeline)
         except OSError as error:
+            # what passes, as the run before still ends or a network is not up yet, is no mistake of who asks
+            kind = FramechainError if error.errno in _PASSING else UsageError
             reason = error.strerror or str(error)
-            raise UsageError(f"cannot serve health at {address}: {reason}; give another host or port") from error
+            raise kind(f"cannot serve health at {address}: {reason}; give another host or port") from error
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)

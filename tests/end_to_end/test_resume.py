@@ -79,6 +79,8 @@ def test_what_cannot_be_gone_on_with_is_one_line_with_the_cure(tmp_path: Path) -
     assert "there is no checkpoint in saved yet; the run begins anew" in first.stderr
     again = run("--resume")
     assert again.returncode == 0, "a service that has nothing left to do is no failure"
+    for path, told in (("a.jsonl", "was not there before"), ("b.jsonl", f"wrote {tmp_path}/a.jsonl before")):
+        assert told in run("--resume", "--jsonl", path).stderr, path
     file = tmp_path / "saved" / "checkpoint"
     whole = file.read_bytes()
     file.write_bytes(whole[:-7])
@@ -88,6 +90,7 @@ def test_what_cannot_be_gone_on_with_is_one_line_with_the_cure(tmp_path: Path) -
     chain.write_text(chain.read_text().replace("every: 2", "every: 3"))
     assert "every of 'gate' was 2 then and is 3 now" in complaint(run("--resume"), 2)
     assert "--checkpoint DIR" in complaint(framechain("run", "test:", "--resume", cwd=tmp_path), 2)
+    assert "a folder of its own" in complaint(run("--checkpoint", ""), 2)
 
 
 def killed(arguments: list[str], folder: Path, condition: Callable[[], object], pipe: bytes = b"") -> None:

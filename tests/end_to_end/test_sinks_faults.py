@@ -174,6 +174,8 @@ def test_flags_write_parts_and_a_database(tmp_path: Path) -> None:
     for flags, said in (
         (("--rotate", "1h"), "--rotate is for files, and none is written; add --video, --jsonl, --csv or --mot"),
         (("--keep", "1d", "--jsonl", "b.jsonl"), "--keep is for what --rotate makes; give both"),
+        (("--rotate", "1,5GB", "--jsonl", "b.jsonl"), "like 1h or 1.5GB or 1h,2GB, not '1' in '1,5GB'"),
+        (("--rotate", "1h,2h", "--jsonl", "b.jsonl"), "'1h,2h' holds two; leave one out"),
         (("--mqtt", "mqtt://u:hunter2@h"), "names a topic to publish to"),
     ):
         line = complaint(framechain(*source, *flags, cwd=tmp_path), 2)

@@ -89,6 +89,7 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
         ("out.jsonl", "~nobodyhere/out.jsonl", r"nobody has the home that ~nobodyhere/out.jsonl begins with"),
         ("- test:64x64@10,frames=3", "- ~nobodyhere/clip.mp4", r"a path of this chain cannot be followed"),
         ("out.jsonl", "'{sorce}.jsonl'", r"line 13, sinks.jsonl.path: .* '\{sorce\}'; did you mean '\{source\}'\?"),
+        ("out.jsonl", "'{camera}.jsonl'", r"of '\{camera\}'; there is \{source\} and \{part\}"),
         ("keep_going: true", "resume: true", r"line 15, resume: it is about what a checkpoint saves; name its folder"),
         (
             "- test:64x64@10,frames=3",

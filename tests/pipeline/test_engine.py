@@ -324,6 +324,10 @@ def test_what_is_no_part_is_refused_before_anything_is_opened() -> None:
     for options in ({"queue": 0}, {"queue": "2"}, {"on_failure": "restrat"}, {"staleness": -1}, {"watchdog": 0}):
         with pytest.raises(ValueError, match=next(iter(options))):
             Pipeline([Memory()], **options)
+    one, stage = Memory(), Call()
+    for twice in (([one, one],), ([one], [stage, stage])):
+        with pytest.raises(ValueError, match="one object is given twice among the"):
+            Pipeline(*twice)  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="call start"):
         Pipeline([Memory()]).wait()
     with pytest.raises(UsageError, match="'' is no source; give"):

@@ -134,6 +134,8 @@ def test_a_run_that_is_over_or_has_not_begun_takes_no_source() -> None:
     pipeline = Pipeline([Memory()])
     with pytest.raises(FramechainError, match="does not take sources"):
         pipeline.add(Memory())
+    with pytest.raises(TypeError, match="by its id, a text, not by None"):
+        pipeline.remove(None)  # type: ignore[arg-type]
     pipeline.run()
     with pytest.raises(FramechainError, match="does not take sources"):
         pipeline.add(Memory())

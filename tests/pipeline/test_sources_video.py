@@ -287,6 +287,14 @@ def test_a_missing_file_suggests_a_similar_one(tmp_path: Path) -> None:
     check_refused(str(tmp_path / "nowhere" / "a.mp4"), "nor does the folder")
 
 
+def test_a_camera_without_its_scheme_is_told_from_a_missing_file() -> None:
+    for address in ("10.0.0.7/live", "10.0.0.7:554", "gate.example.com:8554/live", "localhost:8554/live"):
+        check_refused(
+            address, f"does not exist; the address of a camera begins with its scheme, such as rtsp://{address}"
+        )
+    check_refused("clips.2026/a.mp4", "nor does the folder")
+
+
 def test_an_mp4_without_its_index_says_how_to_repair_it(folder: Path) -> None:
     path = folder / "no-index.mp4"
     content = (folder / "h264.mp4").read_bytes()

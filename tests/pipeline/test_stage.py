@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from chains import Call, Stateful
 
@@ -50,3 +51,9 @@ def test_what_nothing_provides_is_refused_by_name_with_the_cure() -> None:
 def test_a_stage_with_state_runs_in_one_worker() -> None:
     with pytest.raises(UsageError, match="stage 'stateful' keeps state"):
         check_chain([Stateful(workers=2)])
+
+
+def test_a_picture_of_another_kind_is_refused_where_it_comes_in() -> None:
+    for image in (np.zeros((4, 6), np.uint8), np.zeros((4, 6, 3), np.float32), np.zeros((4, 6, 4), np.uint8)):
+        with pytest.raises(ValueError, match=r"is \(H, W, 3\) uint8, BGR, not .*; cv2.cvtColor makes one"):
+            Frame(image)  # type: ignore[arg-type]
