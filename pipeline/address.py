@@ -26,8 +26,11 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):(//)?")
 _DEVICE = re.compile(r"\d{1,3}|/dev/(video\d+|v4l/.+)")
 # Up to the last @ of the host part; of the whole word where a password holds a slash that should be written %2F.
 _USERINFO = re.compile(r"(?:(?<=//)|(?<=:/))(?:[^/?#\s'\"]*:(?!\d+/)[^\s'\"]*@|[^/?#\s'\"]*@)")
-# What looks like a host rather than a folder: numbers, or a name with a port.
-_HOST = re.compile(r"(\d{1,3}(\.\d{1,3}){3}(:\d{1,5})?|[a-zA-Z][\w.-]+:\d{1,5})(/|$)")
+# What looks like an address rather than a path: a scheme, or a host (numbers, or a name with a port).
+_NEARLY = re.compile(
+    rf"({'|'.join(sorted(STREAMS, reverse=True))}):/?(?!/)"
+    r"|(?:[^/\s]*@)?(?:\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?|[a-zA-Z][\w.-]+:\d{1,5})(?:/|$)"
+)
 # Where the scheme was forgotten.
 _LOGIN = re.compile(r"(?:^|(?<=['\"]))(?!test:)[\w.%+-]{2,}:[^\s/@'\"]+@")
 # As some cameras have it in the path: user=admin_password=secret_channel=1
@@ -108,8 +111,10 @@ def does_not_exist(path: Path) -> str:
     >>> does_not_exist(Path("10.0.0.7:554/live"))
     "'10.0.0.7:554/live' does not exist; the address of a camera begins with its scheme, such as rtsp://10.0.0.7:554/live"
     """
-    if _HOST.match(str(path)):
-        return f"'{path}' does not exist; the address of a camera begins with its scheme, such as rtsp://{path}"
+    if (found := _NEARLY.match(str(path))) is not None:
+        rest = str(path)[found.end(1) :].lstrip(":/") if found[1] else path
+        address = f"{found[1] or 'rtsp'}://{rest}"
+        return f"'{path}' does not exist; the address of a camera begins with its scheme, such as {address}"
     folder = path.parent
     if not os.path.isdir(folder):
         return f"'{path}' does not exist, nor does the folder '{folder}'; check the path"

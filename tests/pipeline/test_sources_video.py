@@ -292,7 +292,9 @@ def test_a_camera_without_its_scheme_is_told_from_a_missing_file() -> None:
         check_refused(
             address, f"does not exist; the address of a camera begins with its scheme, such as rtsp://{address}"
         )
-    check_refused("clips.2026/a.mp4", "nor does the folder")
+    check_refused("rtsp:/10.0.0.7/live", "such as rtsp://10.0.0.7/live")
+    for path in ("clips.2026/a.mp4", "http/a.mp4", "udp/a.mp4"):
+        check_refused(path, "nor does the folder")
 
 
 def test_an_mp4_without_its_index_says_how_to_repair_it(folder: Path) -> None:
