@@ -17,7 +17,7 @@ from pipeline.checkpoint.file import NAME
 from pipeline.component import Component
 from pipeline.engine import Pipeline
 from pipeline.errors import UsageError
-from pipeline.files.output import PLACEHOLDER, check_outputs, file_safe, made_from
+from pipeline.files.output import PLACEHOLDER, check_outputs, file_safe, filled, made_from
 from pipeline.files.parts import PART, with_part
 from pipeline.sink import Sink, sinks
 from pipeline.source import Source, source_for, sources
@@ -495,7 +495,7 @@ def _check_made(sink: Sink, path: Path, sources: Sequence[Source], inputs: Mappi
         return
     ids = {file_safe(source.id or Path(source.uri).stem) for source in sources}
     for name in sorted(ids):
-        template = Path(str(path.expanduser().resolve()).replace(PLACEHOLDER, name))
+        template = filled(path, name).resolve()
         for read, what in inputs.items():
             if made_from(read.expanduser().resolve(), template):
                 raise UsageError(f"sink '{sink.name}' would overwrite {what}; give it another path")

@@ -52,7 +52,7 @@ from pipeline.cli.progress import Tally, follow
 from pipeline.config import Chain, Document
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
-from pipeline.files.output import PLACEHOLDER, check_writable, file_safe, replace_file
+from pipeline.files.output import check_writable, file_safe, filled, replace_file
 from pipeline.files.parts import with_part
 from pipeline.limits import allow_open_files
 from pipeline.metrics import Snapshot
@@ -355,7 +355,7 @@ def _conclude(tally: Tally, snapshot: Snapshot, chain: Chain) -> None:
         if path := getattr(sink, "path", None):
             path = with_part(path) if getattr(sink, "rotate", None) else path
             if len(names) == 1:
-                path = str(path).replace(PLACEHOLDER, file_safe(names[0]))
+                path = filled(path, file_safe(names[0]))
             console.print(f"wrote {path}", markup=False, soft_wrap=True)
         elif url := getattr(sink, "url", None):
             console.print(f"sent to {redacted(url)}", markup=False, soft_wrap=True)

@@ -153,9 +153,9 @@ class FileSink(Sink, ABC):
             path = self.path.expanduser()
         else:
             name, taken = file_safe(source), set(self._claimed.values()) - {self._claimed.get(source)}
-            path, n = _filled(self.path, name), 2
+            path, n = filled(self.path, name), 2
             while path in taken or path in self._written:  # "a/b" and "a_b" are one name when made safe
-                path, n = _filled(self.path, f"{name}-{n}"), n + 1
+                path, n = filled(self.path, f"{name}-{n}"), n + 1
             make_inside(path, self.path)
         self._claimed[source] = path
         return path
@@ -320,6 +320,11 @@ def make_inside(path: Path, template: Path) -> None:
         raise FramechainError(f"cannot write {path}: a link leads out of {within}; remove the link")
 
 
+def filled(path: Path, name: str) -> Path:
+    """A path with a source's name, made safe, in the place of `{source}`."""
+    return Path(str(path).replace(PLACEHOLDER, name)).expanduser()
+
+
 def made_from(path: Path, template: Path) -> bool:
     """Whether `path` may be a file that a sink makes from `template`; both resolved."""
     words = re.split(f"({re.escape(PLACEHOLDER)}|{re.escape(PART)})", str(template))
@@ -400,7 +405,3 @@ def _fixed_folder(path: Path) -> Path:
     while PLACEHOLDER in str(folder) or PART in str(folder):
         folder = folder.parent
     return folder
-
-
-def _filled(path: Path, name: str) -> Path:
-    return Path(str(path).replace(PLACEHOLDER, name)).expanduser()
