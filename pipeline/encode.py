@@ -236,12 +236,13 @@ class Recording:
         """
         return max(self._span, self._last + self._span - (self._last_decoded - self._first_decoded))
 
-    def put_index_in_front(self, copy: str) -> None:
+    def put_index_in_front(self, copy: str, unwanted: Callable[[], bool] = lambda: False) -> None:
         """Make a plain MP4 of the finished file; where there is no room for a copy, it stays as it is.
 
         Args:
             copy: name of the copy while it is made. A run that is killed then leaves it; the next to use the name
                 overwrites it.
+            unwanted: asked now and then whether to leave the file as it is after all, which plays, too.
         """
         if self._broken:
             return
@@ -257,13 +258,18 @@ class Recording:
                 kept = plain.add_stream_from_template(given)
                 kept.time_base = given.time_base
                 for packet in fragments.demux(given):
+                    if unwanted():
+                        break
                     if packet.dts is not None:
                         packet.stream = kept
                         # FFmpeg 7 reads no durations from fragments, and players drop frames without
                         last = packet.dts == self._last_decoded
                         packet.duration = self._last_step() if last else self._span
                         plain.mux(packet)
-            partial.replace(self.path)
+            if unwanted():
+                partial.unlink(missing_ok=True)
+            else:
+                partial.replace(self.path)
         except (OSError, av.error.FFmpegError) as error:  # most likely there is no room for a second copy
             with suppress(OSError):
                 partial.unlink()

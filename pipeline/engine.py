@@ -38,9 +38,9 @@ from trackers.registry import nearest
 
 logger = logging.getLogger("framechain")
 
-# A file on a disk that hangs cannot be interrupted from outside; once everything else is finished its reader gets this
-# many seconds and is then left behind (its thread does not keep the process alive).
-_READER_GRACE = 2.0
+# A file on a disk that hangs cannot be interrupted from outside; once nothing more is wanted of it, its reader gets
+# this many seconds and is then left behind (its thread does not keep the process alive).
+_READER_GRACE = 1.0
 
 Phase = Literal["starting", "running", "stopping", "ended"]
 
@@ -167,7 +167,7 @@ class Pipeline:
         self._roster = Roster()
         self._crews: list[Crew] = []
         self._reading: StageMetrics | None = None
-        self._changing = threading.Lock()  # of who is in the run
+        self._changing = threading.RLock()  # of who is in the run
         self._expecting = threading.Lock()
         self._opened: list[Supervisor | Stage | Sink] = []
         self._ended = threading.Event()
@@ -181,7 +181,12 @@ class Pipeline:
             FramechainError: a part could not be opened, or failed while running (StageError).
         """
         self.start()
-        return self.wait()
+        try:
+            return self.wait()
+        finally:  # Ctrl-C: outputs are closed all the same
+            if not self._ended.is_set():
+                self.abort()
+                self.join()
 
     def start(self) -> None:
         """Open everything and begin. Options and outputs are tried first, then sources, and models are loaded last.
@@ -215,6 +220,9 @@ class Pipeline:
                 start(thread)
         except FramechainError:
             self.abort()
+            for thread in (*workers, *readers):  # those that were started close their parts
+                if thread.ident is not None:
+                    thread.join(_READER_GRACE)
             self._close_opened()
             if self._watchdog is not None:
                 self._watchdog.close()
@@ -256,6 +264,8 @@ class Pipeline:
         self._intake.abort()
         for channel in self._channels:
             channel.abort()
+        for sink in self._sinks:
+            sink.abort()
 
     @property
     def checkpoints(self) -> dict[str, int]:
@@ -335,9 +345,7 @@ class Pipeline:
             if not member.thread.is_alive() or self._intake.full(source):
                 hung = now + _READER_GRACE
             elif now >= hung:
-                logger.warning("%s does not answer and is left behind", member.thread.name)
-                self._intake.end(source)
-                self._release(member, "reader")
+                self._leave_behind(member)
                 hung = math.inf
             if now >= deadline:
                 return False
@@ -408,6 +416,7 @@ class Pipeline:
         """Run, giving each frame as it leaves the chain. Leaving the loop early ends the run."""
         self._results = self._channel(Line(self._queue))
         self.start()
+        complete = False
         try:
             while entries := self._results.take(1)[1]:
                 for entry in entries:
@@ -415,10 +424,12 @@ class Pipeline:
                         yield entry.frame
                     elif isinstance(entry, Mark):
                         entry.passed()
+            complete = True  # sinks finish what they still have
         except Aborted:
             pass
         finally:
-            self.abort()
+            if not complete:
+                self.abort()
             self.join()
         self.wait()
 
@@ -558,7 +569,10 @@ class Pipeline:
     def _join(self, name: str, info: SourceInfo) -> None:
         """A source that could not be opened at first is there."""
         info = replace(info, id=name)
-        self._expect(info.width, info.height)
+        try:
+            self._expect(info.width, info.height)
+        except Exception as error:  # its first frame tells whether that matters
+            logger.warning("getting ready for frames of %d × %d failed: %s", info.width, info.height, error)
         with self._changing:
             self.infos = [*self.infos, info]
             if (member := self._roster.get(name)) is not None:
@@ -600,12 +614,41 @@ class Pipeline:
     def _freshness(self) -> Freshness:
         return Freshness(self._staleness, self._control.lost, self._unwanted, self._control.marks)
 
+    def _await(self, workers: list[threading.Thread]) -> set[str]:
+        """Wait until all workers have ended. Returns the sources whose readers hung once nothing more was read."""
+        since: dict[str, float] = {}
+        left: set[str] = set()
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(_POLL if self.stopping else WAKE)
+                if not self.stopping:
+                    continue
+                now = time.monotonic()
+                for member in self._roster.members():
+                    if not member.thread.is_alive() or self._intake.full(member.name):
+                        since.pop(member.name, None)
+                    elif member.name not in since:
+                        since[member.name] = now
+                        member.supervisor.end()  # a pipe is not waited for any more
+                    elif member.name not in left and now - since[member.name] >= _READER_GRACE:
+                        left.add(member.name)
+                        self._leave_behind(member)
+        return left
+
+    def _leave_behind(self, member: Member) -> None:
+        """Its reader hangs: nothing more is expected of it."""
+        self._tell_left(member)
+        self._intake.end(member.name)
+        self._release(member, "reader")
+
+    def _tell_left(self, member: Member) -> None:
+        logger.warning("%s does not answer and is left behind", member.thread.name)
+
     def _finish(self, workers: list[threading.Thread]) -> None:
         if self._service:
             self._control.stopping.wait()
             self._intake.close()
-        for worker in workers:
-            worker.join()
+        left = self._await(workers)
         self.metrics.stop()
         if self._checkpoints is not None:
             self._checkpoints.close()
@@ -618,9 +661,10 @@ class Pipeline:
         for member in members:
             member.supervisor.end()  # one that hangs in a process of its own is killed
         for member in members:
-            member.thread.join(max(0.0, deadline - time.monotonic()))
-            if member.thread.is_alive():
-                logger.warning("%s does not answer and is left behind", member.thread.name)
+            if member.name not in left:
+                member.thread.join(max(0.0, deadline - time.monotonic()))
+                if member.thread.is_alive():
+                    self._tell_left(member)
         self._ended.set()
         for member in members:
             member.out.set()

@@ -297,14 +297,14 @@ class StageMetrics:
             self._batch_max = max(self._batch_max, frames + failed)
 
     @contextmanager
-    def timing(self, frames: int) -> Iterator[None]:
-        """Count the body as one call on so many frames; all of them failed if it raises."""
+    def timing(self, frames: int, tried_again: bool = False) -> Iterator[None]:
+        """Count the body as one call on so many frames. If it raises, all failed, unless they are tried again."""
         start = time.perf_counter()
         try:
             with self.watching():
                 yield
         except BaseException:
-            self.served(time.perf_counter() - start, 0, frames)
+            self.served(time.perf_counter() - start, 0, 0 if tried_again else frames)
             raise
         self.served(time.perf_counter() - start, frames)
 
@@ -359,7 +359,7 @@ class StageMetrics:
                 queue_max=self._queue_max,
                 dropped=dict(self._dropped),
                 pending=pending,
-                faults=dict(self._own_faults + self._faults),
+                faults=dict(Counter(self._own_faults) + self._faults),
                 age=None if self._last is None else max(0.0, now - self._last),
                 present=max(0.0, now - min(self._present.values())) if self._present else None,
             )

@@ -91,6 +91,9 @@ class Sink(Component, ABC):
     def end(self, source: str) -> None:
         """A source ended: finish its output."""
 
+    def abort(self) -> None:
+        """The run is cut short: `close` shall leave every file valid, and no more. Any thread may call it."""
+
     def close(self) -> None:
         """Finish everything."""
 

@@ -148,13 +148,14 @@ class Watch:
             return
         try:
             info = self._pipeline.add(document.source(wanted.index(present.entry)))
-        except FramechainError as error:
+        except Exception as error:  # whatever it is, the entry is tried again when the file is read the next time
             with self._changing:
                 if not present.gone:
                     self._present.remove(present)
             if self._pipeline.stopping:
                 return
-            logger.warning("%s; the other sources go on", redacted(str(error)))
+            told = str(error) if isinstance(error, FramechainError) else f"{type(error).__name__}: {error}"
+            logger.warning("%s; the other sources go on", redacted(told))
             return
         with self._changing:
             present.source, gone = info.id, present.gone

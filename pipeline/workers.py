@@ -212,7 +212,11 @@ def read_source(
         control.metrics.given(name)
         if control.trace is not None:
             control.trace.worked(metrics.name, start, [frame])
-        intake.put(Item(frame, entered, entered))
+        try:
+            intake.put(Item(frame, entered, entered))
+        except Aborted:
+            control.lost(name, reasons.ABORTED)
+            raise
 
     try:
         supervisor.run(deliver, control.stopping, begin, onward)
@@ -221,7 +225,8 @@ def read_source(
     except BaseException as error:
         supervisor.end(error)
         metrics.served(0.0, 0, 1)
-        control.report(StageError("reading", name, index + 1, error))
+        if not control.stopping.is_set():  # else nothing more was wanted of it
+            control.report(StageError("reading", name, index + 1, error))
     finally:
         intake.end(name)
         if _close(supervisor, "reading", control) is False:
@@ -352,13 +357,14 @@ class Crew:
         """Run the stage; a frame it fails on becomes a StageError in its place."""
         if not items:
             return []
+        divisible = self._stage.stateless and len(items) > 1
         try:
             frames = [item.frame for item in items]
             tracing = self._control.tracing(self._metrics.name, frames)
-            with self._calls.call(), self._metrics.timing(len(items)), tracing:
+            with self._calls.call(), self._metrics.timing(len(items), tried_again=divisible), tracing:
                 self._stage.process(frames)
         except BaseException as error:
-            if self._stage.stateless and len(items) > 1:  # one by one, to find the frame that it fails on
+            if divisible:  # one by one, to find the frame that it fails on
                 return [result for item in items for result in self._process([item])]
             if self._control.on_failure == "restart":
                 self._restart(StageError(self._metrics.name, items[0].frame.source, items[0].frame.index, error))
@@ -441,7 +447,7 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                         control.ended(entry)
                     elif isinstance(entry, Mark):
                         entry.add(metrics.name, partial(_of_sink, sink))
-                        marks.append((entry, sink.put_down()))
+                        marks.append((entry, entry.asks(sink.put_down, lambda: True)))
                     else:
                         source, index = entry.frame.source, entry.frame.index
                         metrics.waited([time.perf_counter() - entry.queued], inbox.depth)
@@ -458,9 +464,17 @@ def write_sink(sink: Sink, inbox: Channel[Entry], metrics: StageMetrics, control
                         control.finished(entry)
                     elif isinstance(entry, End):
                         control.ended(entry)
-                while marks and marks[0][1]():
-                    marks.popleft()[0].passed()
+                while marks:
+                    mark, is_down = marks[0]
+                    if not mark.asks(is_down, True):
+                        break
+                    marks.popleft()
+                    mark.passed()
     except Aborted:
+        inbox.abort()
+        marks.clear()
+    except BaseException as error:  # a mistake of ours must not leave the others waiting for this sink
+        control.fail(StageError(metrics.name, "", -1, error))
         inbox.abort()
         marks.clear()
     finally:

@@ -189,6 +189,14 @@ class MultiStreamTracker:
         self._join(name, self.cameras.get(name) or Camera(-1))
         self._core.skip_ids(count, self.cameras[name].stream)
 
+    def last_id(self, name: Hashable) -> int:
+        """The last id of a camera that was given or skipped; 0 if none was.
+
+        Raises:
+            KeyError: there is no such camera.
+        """
+        return int(self._core._last_id[self.cameras[name].stream])
+
 
 class SeparateTrackers:
     """A tracker for each camera, for trackers that know only one; used like `MultiStreamTracker`.
@@ -250,6 +258,10 @@ class SeparateTrackers:
             self.cameras[name] = self._make()
         if (skip := getattr(self.cameras[name], "skip_ids", None)) is not None:
             skip(count)
+
+    def last_id(self, name: Hashable) -> int:
+        """As `MultiStreamTracker.last_id`; 0 of a tracker that does not tell it as an attribute of that name."""
+        return int(getattr(self.cameras[name], "last_id", 0))
 
 
 def follow(tracker: str = DEFAULT, **options: Any) -> MultiStreamTracker | SeparateTrackers:

@@ -435,7 +435,8 @@ class Checkpoints:
             with self._some:
                 self._closing = True
                 self._some.notify_all()
-            self._writer.join()
+            if self._writer.ident is not None:  # the system had a thread for it
+                self._writer.join()
             self._writer = None
         self._claim.close()
 
@@ -471,15 +472,16 @@ class Checkpoints:
                 self._tell_failure(error)
 
     def _save(self, mark: Mark) -> None:
-        for reader in mark.leaving:
-            self._unread.update(reader.dropped)
-        mark.ended.unread = self._unread
-        with self._lock:
-            readers = {name: self._readers[name] for name in mark.sources if name in self._readers}
-        for name, reader in readers.items():
-            mark.sources[name].progress.unread = reader.dropped
         number = secrets.randbits(62) + 1
         try:
+            while mark.leaving:
+                self._unread.update(mark.leaving[-1].dropped)
+                mark.leaving.pop()
+            mark.ended.unread = self._unread
+            with self._lock:
+                readers = {name: self._readers[name] for name in mark.sources if name in self._readers}
+            for name, reader in readers.items():
+                mark.sources[name].progress.unread = reader.dropped
             self._claim.take()
             if mark.failure is not None:
                 raise mark.failure

@@ -6,10 +6,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pipeline.checkpoint.progress import Progress
 from pipeline.checkpoint.saved import Known
+
+Told = TypeVar("Told")
 
 
 class Counted(Protocol):
@@ -53,13 +55,17 @@ class Mark:
 
     def add(self, part: str, state: Callable[[], dict[str, Any]]) -> None:
         """A part of the chain, by its name in the metrics, tells its state."""
+        if (told := self.asks(state, None)) is not None:
+            with self._lock:
+                self.parts[part] = told
+
+    def asks(self, question: Callable[[], Told], otherwise: Told) -> Told:
+        """What a part answers. Where it fails, which spoils this checkpoint and nothing else, `otherwise`."""
         try:
-            told = state()
+            return question()
         except Exception as error:  # a part of somebody else; the run goes on
             self.failure = error
-            return
-        with self._lock:
-            self.parts[part] = told
+            return otherwise
 
     def lost(self, source: str, reason: str, count: int) -> None:
         """So many frames of a source were left out before it."""

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import PrivateAttr
@@ -76,7 +77,7 @@ class Tally(Sink):
         """All sources together, in words: "12 person, 3 car"."""
         total: Counter[str] = Counter()
         for counts in tuple(self._objects.values()):
-            total.update(counts)
+            total.update(Counter(counts))  # a copy, as the sink may add to it
         return ", ".join(f"{count} {name}" for name, count in total.most_common(4))
 
 
@@ -123,7 +124,8 @@ def _lines(pipeline: Pipeline, tally: Tally) -> None:
             figures["objects"],
             figures["away"],
         )
-        print(", ".join(str(part) for part in parts if part), file=sys.stderr, flush=True)
+        with suppress(OSError):  # the disk of a log may be full, and the run matters more
+            print(", ".join(str(part) for part in parts if part), file=sys.stderr, flush=True)
 
 
 def _figures(pipeline: Pipeline, tally: Tally) -> dict[str, Any]:

@@ -6,19 +6,20 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
+from queue import SimpleQueue
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from pipeline.address import in_a_line, redacted
+from pipeline.address import in_a_line
 from pipeline.cli.amounts import amounts
 from pipeline.cli.chain import (
     AdaptiveSize,
@@ -54,7 +55,7 @@ from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.output import check_writable, file_safe, filled, replace_file
 from pipeline.files.parts import with_part
-from pipeline.limits import allow_open_files
+from pipeline.limits import allow_open_files, start
 from pipeline.metrics import Snapshot
 from pipeline.models import DETECTOR
 from pipeline.report import tables
@@ -66,6 +67,8 @@ from pipeline.trace import Trace
 from pipeline.watch import Watch
 
 logger = logging.getLogger("framechain")
+
+_CLOSING = 10.0  # seconds for outputs to be closed after a mistake of ours
 
 
 def run(
@@ -286,7 +289,12 @@ def _execute(
             pipeline.start()
             if watch is not None and pipeline.phase == "running":
                 watch.start()
-            follow(pipeline, tally, quiet)
+            try:
+                follow(pipeline, tally, quiet)
+            except BaseException:  # what goes wrong with the display must not leave outputs as they are
+                pipeline.abort()
+                pipeline.join(_CLOSING)
+                raise
             final = pipeline.wait()
         if (
             not any(source.finished for source in final.sources)
@@ -357,21 +365,18 @@ def _conclude(tally: Tally, snapshot: Snapshot, chain: Chain) -> None:
             if len(names) == 1:
                 path = filled(path, file_safe(names[0]))
             console.print(f"wrote {path}", markup=False, soft_wrap=True)
-        elif url := getattr(sink, "url", None):
-            console.print(f"sent to {redacted(url)}", markup=False, soft_wrap=True)
+        elif address := getattr(sink, "address", None):
+            console.print(f"sent to {address}", markup=False, soft_wrap=True)
 
 
 @contextmanager
 def _asked_by_signal(watch: Watch) -> Iterator[Watch]:
     """SIGHUP has the configuration read again, where there is such a signal."""
-    number = getattr(signal, "SIGHUP", None)
-    before = None if number is None else signal.signal(number, lambda *_: watch.ask())
-    try:
-        yield watch
-    finally:
-        if number is not None:
-            signal.signal(number, before)
-        watch.close()
+    with _heeded([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [], lambda _: watch.ask()):
+        try:
+            yield watch
+        finally:
+            watch.close()
 
 
 @contextmanager
@@ -383,16 +388,33 @@ def _stopped_by_signals(pipeline: Pipeline, hangup: bool) -> Iterator[list[signa
     """
     received: list[signal.Signals] = []
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        received.append(signal.Signals(number))
+    def obey(number: signal.Signals) -> None:
+        received.append(number)
         pipeline.stop() if len(received) == 1 else pipeline.abort()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hangup and hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
+    with _heeded(numbers, obey):
         yield received
+
+
+@contextmanager
+def _heeded(numbers: Sequence[signal.Signals], obey: Callable[[signal.Signals], object]) -> Iterator[None]:
+    """Have signals obeyed by a thread of their own: a handler may interrupt who holds the lock that it waits for."""
+    heard: SimpleQueue[signal.Signals | None] = SimpleQueue()  # a handler may put into it, whatever it interrupts
+
+    def heed() -> None:
+        while (number := heard.get()) is not None:
+            obey(number)
+
+    thread = threading.Thread(target=heed, name="signals", daemon=True)
+    start(thread)
+    before = {number: signal.signal(number, lambda got, _: heard.put(signal.Signals(got))) for number in numbers}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        heard.put(None)
+        thread.join()

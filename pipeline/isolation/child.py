@@ -80,7 +80,10 @@ class Child:
     def _timer(self, seconds: float) -> threading.Timer:
         timer = threading.Timer(seconds, self._process.kill)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:  # the system gives no thread to wait in
+            self._process.kill()
         return timer
 
     def _wait(self) -> None:

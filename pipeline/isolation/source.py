@@ -200,7 +200,7 @@ class IsolatedSource(Source):
         child = self._child
         if child is None:
             return
-        well = not self._abandoned.is_set()
+        well = True
         try:
             with child.within(_ENDING):
                 child.channel.send({"close": True})
@@ -209,7 +209,8 @@ class IsolatedSource(Source):
         except Closed:
             well = False
         self._child, self._over = None, True
-        if self._spare is None or not well:
+        # asked last: once there is no child here, nobody tells it that it is abandoned
+        if self._spare is None or not well or self._abandoned.is_set():
             child.close()
         else:
             self._spare.keep(child)

@@ -112,7 +112,7 @@ class Supervisor:
         with self._changed:
             total = Counter(self._lost)
             for reader in self._readers:
-                total.update(reader.source.dropped)
+                total.update(Counter(reader.source.dropped))  # a copy, as the reader may add to it
             return total
 
     @property
@@ -222,7 +222,7 @@ class Supervisor:
         while not (stopping.is_set() or self._over) and self._given != self._source.max_frames:
             work = Work(source)
             frame = source.read()
-            if frame is None:
+            if frame is None or self._over:
                 break
             self._given += 1
             deliver(frame, work.began())
@@ -395,11 +395,13 @@ class Supervisor:
                     self._file = reader.source
                     self.connections = 1
                     self._change("reading")
+                    for other in [one for one in self._wanted if one is not reader]:
+                        self._leave(other)
             self._changed.notify_all()
             if self._file is None and not self._source.live:  # it is played, so the run's beginning is its own
                 while self._deliver is None and not self._over:
                     self._changed.wait()
-            return self._file is None
+            return self._file is not reader.source
 
     def took(self, reader: Reader, frame: Frame, start: float) -> bool:
         """A reader has a frame, which it worked on since `start`. Returns whether another one is wanted."""
@@ -420,11 +422,11 @@ class Supervisor:
             if self._deliver is None:
                 self._lost[reasons.STARTING] += 1
                 return True
-            if self._begin is not None and self.info is not None:
-                self._begin(self.info)
-                self._begin = None
-            self._given += 1
             try:
+                if self._begin is not None and self.info is not None:
+                    self._begin(self.info)
+                    self._begin = None
+                self._given += 1
                 self._deliver(frame, start)
             except BaseException as error:
                 self._failure = error

@@ -24,6 +24,7 @@ from pipeline.files.disk_full import Pause
 from pipeline.files.output import file_safe
 from pipeline.frame import Frame
 from pipeline.frame_json import to_json
+from pipeline.limits import start
 from pipeline.models import cache_folder
 from pipeline.sending.spool import Spool, SpoolTaken
 from pipeline.sink import Sink
@@ -123,14 +124,14 @@ class NetworkSink(Sink, ABC):
             UsageError: the certificates cannot be read; the spool cannot be used, or another run uses it.
         """
         trusted(self.ca)
-        address = redacted(self.url)
+        address = self.address
         self._spool = self._own_spool(address)
         self.dropped.update({reasons.DAMAGED: self._spool.damaged} if self._spool.damaged else {})
         if left := len(self._spool):
             logger.info("sink '%s': %d messages of an earlier run are delivered first", self.name, left)
         self._pause = Pause(f"sink '{self.name}'")
         self._courier = _Courier(f"sink '{self.name}'", address, self._spool, self.peer(), self._lost)
-        self._courier.start()
+        start(self._courier)
 
     def state_dict(self) -> dict[str, Any]:
         """See that waiting messages survive a power cut; the spool itself remembers them."""
@@ -184,8 +185,13 @@ class NetworkSink(Sink, ABC):
         if left := len(spool):
             logger.warning(
                 "sink '%s': %d messages could not be delivered to %s and wait in %s for the next run",
-                *(self.name, left, redacted(self.url), spool.folder),
+                *(self.name, left, self.address, spool.folder),
             )
+
+    @property
+    def address(self) -> str:
+        """Where it sends, without what is secret."""
+        return redacted(self.url)
 
     @property
     def pending(self) -> int:
@@ -202,7 +208,7 @@ class NetworkSink(Sink, ABC):
         """The folder that was named; else the first for this address that no other run uses now."""
         if self.spool is not None:
             return Spool(self.spool.expanduser(), self.spool_bytes)
-        digest = hashlib.sha256(address.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(redacted(self.url).encode()).hexdigest()[:12]
         folder = cache_folder("spool") / f"{self.name}-{file_safe(address)[:60]}-{digest}"
         for number in range(2, _RUNS + 1):
             try:
@@ -267,6 +273,7 @@ class _Courier(threading.Thread):
         self._spool, self._peer, self._lost = spool, peer, lost
         self._some, self._ending, self._enough = threading.Event(), threading.Event(), threading.Event()
         self._away = self._telling = False
+        self._unreadable = ""
         self._told_at: float | None = None
         self._damaged = spool.damaged
 
@@ -276,8 +283,8 @@ class _Courier(threading.Thread):
 
     @property
     def trouble(self) -> str:
-        """That the peer is away, in words; "" if it is not."""
-        return f"{self._address} cannot be reached" if self._away else ""
+        """That the peer is away, or messages cannot be read, in words; "" if all is well."""
+        return self._unreadable or (f"{self._address} cannot be reached" if self._away else "")
 
     def finish(self, seconds: float) -> None:
         """Deliver what is there, for so long at most. A peer that does not answer at all is left behind then."""
@@ -294,6 +301,9 @@ class _Courier(threading.Thread):
         while not self._enough.is_set():
             batch = batch or self._take()
             if not batch:
+                if self._unreadable:
+                    self._enough.wait(_RETRY)
+                    continue
                 if self._ending.is_set():
                     break
                 self._some.wait()
@@ -313,7 +323,14 @@ class _Courier(threading.Thread):
         self._peer.disconnect()
 
     def _take(self) -> list[bytes]:
-        batch = self._spool.take(_BATCH, _BATCH_BYTES)
+        try:
+            batch = self._spool.take(_BATCH, _BATCH_BYTES)
+        except OSError as error:
+            if not self._unreadable:
+                self._unreadable = f"messages in {self._spool.folder} cannot be read ({error.strerror})"
+                self._tell(f"{self._unreadable}; it is tried again every second")
+            return []
+        self._unreadable = ""
         if self._spool.damaged > self._damaged:
             self._lost(reasons.DAMAGED, self._spool.damaged - self._damaged)
             self._damaged = self._spool.damaged

@@ -133,12 +133,20 @@ class Spool:
             return lost
 
     def take(self, count: int, size: int) -> list[bytes]:
-        """The next messages, at most `count` and, after the first, `size` bytes; they stay until `done`."""
+        """The next messages, at most `count` and, after the first, `size` bytes; they stay until `done`.
+
+        Raises:
+            OSError: they cannot be read now; nothing is given out, and they can be asked for again.
+        """
         messages: list[bytes] = []
         with self._lock:
-            while len(messages) < count and size > 0 and (message := self._next()) is not None:
-                messages.append(message)
-                size -= len(message)
+            try:
+                while len(messages) < count and size > 0 and (message := self._next()) is not None:
+                    messages.append(message)
+                    size -= len(message)
+            except OSError:
+                if not messages:
+                    raise
             self._held += len(messages)
         return messages
 
@@ -226,11 +234,14 @@ class Spool:
             if self._reading is None or self._reading[0] is not segment:
                 if self._reading is not None:
                     self._reading[1].close()
-                file = segment.path.open("rb")
-                for _ in range(self._taken - segment.first):
-                    file.seek(_HEADER.unpack(file.read(_HEADER.size))[0], os.SEEK_CUR)
-                self._reading = segment, file
-            message = _read(self._reading[1])
+                    self._reading = None
+                self._reading = segment, _opened_at(segment, self._taken)
+            try:
+                message = _read(self._reading[1])
+            except OSError:  # it may be in the midst of one
+                self._reading[1].close()
+                self._reading = None
+                raise
             if message is not None:
                 self._taken += 1
                 return message
@@ -270,6 +281,18 @@ class Spool:
             self._writing = None
         self._unsynced.discard(oldest.path)
         oldest.path.unlink(missing_ok=True)
+
+
+def _opened_at(segment: _Segment, number: int) -> BinaryIO:
+    """A file of messages, at the one of that number."""
+    file = segment.path.open("rb")
+    try:
+        for _ in range(number - segment.first):
+            file.seek(_HEADER.unpack(file.read(_HEADER.size))[0], os.SEEK_CUR)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _scan(path: Path, first: int) -> tuple[_Segment, bool]:

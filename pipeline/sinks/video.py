@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
@@ -29,6 +30,9 @@ _DEFAULT_FPS = 25.0
 
 # Finished parts that may wait for their index; a disk that is slower than that holds up the frames.
 _UNINDEXED = 64
+
+# Seconds that the end of a run waits for the indices of cameras' files: service managers kill what takes much longer.
+_LIVE_INDEXING = 10.0
 
 
 class Video(PartedSink):
@@ -51,6 +55,7 @@ class Video(PartedSink):
     _recordings: dict[str, Recording] = PrivateAttr(default_factory=dict)
     _indexer: ThreadPoolExecutor | None = PrivateAttr(None)
     _unindexed: deque[Future[None]] = PrivateAttr(default_factory=deque)
+    _hurry: threading.Event = PrivateAttr(default_factory=threading.Event)  # no file gets its index in front any more
 
     @field_validator("path")
     @classmethod
@@ -114,20 +119,16 @@ class Video(PartedSink):
         """Complete the source's file. A source that gave no frame has none."""
         if recording := self._recordings.pop(source, None):
             self._finish(recording)
-            copy = self._copy_name(source)
-            if self._indexer is None:
-                recording.put_index_in_front(copy)
-            else:  # after the parts that wait, which use the same name
-                self._indexer.submit(recording.put_index_in_front, copy).result()
+            self._later(recording.put_index_in_front, self._copy_name(source), self._hurry.is_set)
         self._infos.pop(source, None)
         super().end(source)
 
     def close(self) -> None:
-        """Complete all files."""
+        """Complete all files; those of cameras get their index in front within some seconds, or not: they play, too."""
         with ExitStack() as each:  # one that cannot be completed does not keep the others from it
             each.callback(super().close)
             each.callback(self._infos.clear)
-            each.callback(self._stop_indexing)
+            each.callback(self._stop_indexing, _LIVE_INDEXING if self._live else None)
             for source in list(self._recordings):
                 each.callback(self.end, source)
 
@@ -142,26 +143,38 @@ class Video(PartedSink):
             self.pause.begin(recording.path, lost)
 
     def _end_part(self, source: str, timestamp: float) -> None:
-        """Complete a part, its index in the background: copying an hour of 4 Mbit/s takes seconds."""
         recording = self._recordings.pop(source)
         self._finish(recording)
+        ended = self.series(source).clock(timestamp)
+        self._later(_index, recording, self._copy_name(source), self._hurry.is_set, self.kept, ended)
+
+    def _later(self, work: Callable[..., None], *arguments: Any) -> None:
+        """In the background, one file after the other: copying an hour of 4 Mbit/s takes seconds."""
         if self._indexer is None:
             self._indexer = ThreadPoolExecutor(1, "index")
         while len(self._unindexed) >= _UNINDEXED or (self._unindexed and self._unindexed[0].done()):
             self._unindexed.popleft().result()
-        ended = self.series(source).clock(timestamp)
-        self._unindexed.append(self._indexer.submit(_index, recording, self._copy_name(source), self.kept, ended))
+        self._unindexed.append(self._indexer.submit(work, *arguments))
 
     def _copy_name(self, source: str) -> str:
         return f".{self._claimed[source].name}.part"
 
-    def _stop_indexing(self) -> None:
+    def abort(self) -> None:
+        """Leave files as they are: they play."""
+        self._hurry.set()
+
+    def _stop_indexing(self, seconds: float | None) -> None:
         if self._indexer is not None:
+            if wait(self._unindexed, seconds).not_done:
+                logger.info("sink '%s': some files stay fragmented MP4s, as copying them takes too long", self.name)
+                self._hurry.set()
             self._indexer.shutdown()
             self._indexer = None
-        self._unindexed.clear()
+        while self._unindexed:
+            self._unindexed.popleft().result()
+        self._hurry.clear()
 
 
-def _index(recording: Recording, copy: str, kept: Kept, ended: float) -> None:
-    recording.put_index_in_front(copy)
+def _index(recording: Recording, copy: str, unwanted: Callable[[], bool], kept: Kept, ended: float) -> None:
+    recording.put_index_in_front(copy, unwanted)
     kept.add(recording.path, ended)

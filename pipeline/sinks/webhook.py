@@ -7,7 +7,7 @@ import http.client
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, quote, unquote
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -53,6 +53,12 @@ class Webhook(NetworkSink):
             if not value.get_secret_value().isascii() or not value.get_secret_value().isprintable():
                 raise ValueError(f"the value of {name} holds letters that a header cannot hold")
         return headers
+
+    @property
+    def address(self) -> str:
+        """Only the server: what follows is often all that lets somebody in."""
+        parts = urlsplit(super().address)
+        return f"{parts.scheme}://{parts.netloc}"
 
     def peer(self) -> Peer:
         """A connection to the server."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,6 +21,9 @@ from pipeline.source import SourceInfo
 
 if TYPE_CHECKING:
     from av import FFmpegError
+
+
+_POLL = 0.25  # seconds between looks whether anybody still wants what comes
 
 
 class StandardInput(DecodedSource):
@@ -61,7 +65,7 @@ class StandardInput(DecodedSource):
 
         if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
             raise UsageError("nothing is piped into standard input; use: SOME_PROGRAM | framechain run -")
-        pipe = _Pipe(sys.stdin.fileno(), self.read_timeout)
+        pipe = _Pipe(sys.stdin.fileno(), self.read_timeout, self._abandoned)
         raw = self.width is not None
         options = {
             "protocol_whitelist": "pipe",
@@ -112,21 +116,26 @@ class StandardInput(DecodedSource):
 class _Pipe:
     """A pipe as FFmpeg wants it: gives what is there, without waiting for a full buffer, and not for ever."""
 
-    def __init__(self, descriptor: int, timeout: float) -> None:
+    def __init__(self, descriptor: int, timeout: float, abandoned: threading.Event) -> None:
         self._descriptor = descriptor
         self._timeout = timeout
+        self._abandoned = abandoned
         self.empty = False
         self._received = 0
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes, b"" at the end.
+        """Up to `size` bytes, b"" at the end, and once nobody waits for it any more.
 
         Raises:
             FramechainError: nothing came for too long.
         """
         # Windows cannot wait for a pipe with select; there the read itself waits.
-        if os.name == "posix" and not select.select([self._descriptor], [], [], self._timeout)[0]:
-            raise FramechainError(f"standard input gave nothing for {self._timeout:g} s; is its writer stuck?")
+        deadline = time.monotonic() + self._timeout
+        while os.name == "posix" and not select.select([self._descriptor], [], [], min(_POLL, self._timeout))[0]:
+            if self._abandoned.is_set():
+                return b""
+            if time.monotonic() >= deadline:
+                raise FramechainError(f"standard input gave nothing for {self._timeout:g} s; is its writer stuck?")
         data = os.read(self._descriptor, size)
         self._received += len(data)
         self.empty = not self._received

@@ -19,7 +19,7 @@ from trackers.tracker import DEFAULT
 
 @dataclass(slots=True)
 class _Seen:
-    """Of a source: (height, width) of its last frame, and the highest id given."""
+    """Of a source: (height, width) of its last frame, and the highest id that this run showed."""
 
     size: tuple[int, ...]
     highest: int = 0
@@ -93,10 +93,11 @@ class Track(Stage):
         size = frame.image.shape[:2]
         seen = self._seen.setdefault(frame.source, _Seen(size))
         if seen.size != size and frame.discontinuity and frame.source in self._tracker.cameras:
+            last = max(seen.highest, self._tracker.last_id(frame.source))
             self._tracker.forget(frame.source)
             nothing = View(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
             self._tracker.update({frame.source: replace(nothing, timestamp=frame.timestamp)})
-            self._tracker.skip_ids(frame.source, seen.highest)
+            self._tracker.skip_ids(frame.source, last)
         seen.size = size
 
     def state_dict(self) -> dict[str, Any]:

@@ -103,6 +103,14 @@ class _Server(ThreadingHTTPServer):
             _hang_up(oldest)
         return self._free.acquire(timeout=_ROOM)
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin to answer one, where the system gives a thread for it."""
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._free.release()
+            raise
+
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer one, and make room."""
         try:

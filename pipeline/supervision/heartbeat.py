@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from pipeline.engine import Pipeline
 from pipeline.limits import start
 from pipeline.supervision.health import examine
 from pipeline.supervision.systemd import Systemd
+
+logger = logging.getLogger("framechain")
 
 _PERIOD = 1.0  # seconds between two looks; three within the watchdog's time at least
 
@@ -40,7 +43,10 @@ class Heartbeat:
     def _run(self) -> None:
         self._tell()
         while not self._over.wait(self._period):
-            self._tell()
+            try:
+                self._tell()
+            except Exception as error:  # a mistake of ours must not have a healthy run ended
+                logger.warning("the service manager is not told how the run is: %s: %s", type(error).__name__, error)
 
     def _tell(self) -> None:
         health = examine(self._pipeline)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import math
 import shutil
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from chains import Call, Keep, Memory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from peers import until
 from pydantic import PrivateAttr
 
 from pipeline import Detections, Frame, Track
 from pipeline.checkpoint.file import NAME, load, save
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
+from pipeline.live.supervisor import Supervisor
 from pipeline.ocr.consensus import Reading
 from pipeline.ocr.quality import Quality
 from pipeline.sinks.csv import Csv
@@ -465,6 +468,37 @@ def test_a_folder_that_cannot_be_written_is_told_once_and_counted(
     assert caplog.text.count("cannot save a checkpoint in") == 1
     with pytest.raises(UsageError, match=r"cannot write .*; give a path in a directory"):
         chain(tmp_path / "out", checkpoint=folder)
+
+
+def test_what_cannot_tell_spoils_one_checkpoint_and_neither_the_run_nor_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = itertools.count()
+
+    class Unsure(Keep):
+        """Cannot say at one mark what to wait for, and at another whether that is so."""
+
+        def put_down(self) -> Callable[[], bool]:
+            if (mark := next(marks)) == 2:
+                raise OSError("no answer")
+            return lambda: mark != 4 or bool(1 / 0)
+
+    really, told = Supervisor.dropped.fget, itertools.count()
+
+    def changing(reader: Supervisor) -> Any:
+        if next(told) == 5:
+            raise RuntimeError("dictionary changed size during iteration")
+        return really(reader)
+
+    monkeypatch.setattr(Supervisor, "dropped", property(changing))
+    source = Memory(count=10**9, gate=lambda: time.sleep(0.001))
+    run = Pipeline([source], [Call()], [Unsure()], checkpoint=tmp_path, checkpoint_every=0.01, on_failure="skip")
+    run.start()
+    until(lambda: run.checkpoints["failed"] == 3 and run.checkpoints["saved"] > 5)
+    assert run.phase == "running"
+    run.stop()
+    assert run.join(20)
+    assert run.failure is None
 
 
 @pytest.mark.parametrize("workers", [1, 3])

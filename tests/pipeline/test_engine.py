@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import sys
@@ -21,6 +22,7 @@ from pipeline.frame import Frame
 from pipeline.metrics import Snapshot
 from pipeline.sink import StopRun
 from pipeline.source import SourceInfo, open_source
+from pipeline.stage import Dispatch
 
 
 def balanced(snapshot: Snapshot) -> bool:
@@ -210,6 +212,16 @@ def test_iterating_gives_the_finished_frames_and_may_be_left_early() -> None:
     assert no_threads_left()
 
 
+def test_a_loop_that_comes_to_its_end_leaves_sinks_what_they_still_have(tmp_path: Path) -> None:
+    sink = Keep(function=lambda _: time.sleep(0.02))
+    pipeline = Pipeline([Memory()], [Call()], [sink], queue=8, checkpoint=tmp_path)
+    assert [frame.index for frame in pipeline] == list(range(10))
+    assert [index for _, index in sink.seen] == list(range(10))
+    assert sink.events[-2:] == ["end memory", "close"]
+    assert not pipeline.metrics.snapshot().sources[0].dropped
+    assert Pipeline([Memory()], [Call()], checkpoint=tmp_path).run().frames == 10, "the checkpoint is one of its end"
+
+
 def test_iterating_raises_what_failed() -> None:
     def fail(frame: Frame) -> None:
         if frame.index == 3:
@@ -370,6 +382,71 @@ def test_a_signal_that_the_system_gives_to_another_thread_is_heeded(waits: str) 
         too_late.cancel()
         hold.set()
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_file_that_hangs_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    hangs, release, asked = threading.Event(), threading.Event(), itertools.count()
+
+    def hang() -> None:
+        if next(asked) == 5:
+            hangs.set()
+            release.wait(60)
+
+    pipeline = Pipeline([Memory(gate=hang)], [Call()], [Keep()])
+    pipeline.start()
+    assert hangs.wait(20)
+    pipeline.stop()
+    assert pipeline.join(20)
+    assert pipeline.wait().sources[0].finished == 5
+    assert "read-memory does not answer and is left behind" in caplog.text
+    release.set()
+    until(no_threads_left)
+    assert pipeline.metrics.snapshot().sources[0].captured == 5, "what it then gives is not wanted"
+
+
+def test_ctrl_c_in_a_run_closes_outputs() -> None:
+    sink = Keep(function=lambda frame: frame.index == 20 and signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline([Memory(count=10**9)], [Call()], [sink]).run()
+    assert sink.events[-1] == "close"
+
+
+def test_without_a_thread_for_it_a_run_ends_in_one_line_and_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("checkpoint", "finish", "sink:keep"):
+        really, sink = threading.Thread.start, Keep()
+
+        def begin(thread: threading.Thread, name: str = name, really: Any = really) -> None:
+            if thread.name == name:
+                raise RuntimeError("can't start new thread")
+            really(thread)
+
+        pipeline = Pipeline([Memory(count=10**9)], [Call()], [sink], checkpoint=tmp_path / name)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", begin)
+            with pytest.raises(FramechainError, match=f"no thread for {name}"):
+                pipeline.start()
+        assert pipeline.phase == "ended"
+        assert sink.events[-1] == "close"
+    until(no_threads_left)
+
+
+def test_one_frame_that_spoils_a_batch_is_the_one_that_failed() -> None:
+    class Batches(Call):
+        """Takes eight at once."""
+
+        def suits(self) -> Dispatch:
+            return Dispatch(8, 1)
+
+    def fail(frame: Frame) -> None:
+        time.sleep(0.002)
+        if frame.index == 50:
+            raise ValueError("no")
+
+    last = Pipeline([Memory(count=100)], [Batches(function=fail)], on_failure="skip", queue=8).run()
+    assert (last.stages[1].frames, last.stages[1].failed) == (99, 1)
+    assert last.sources[0].dropped == {"call failed": 1}
 
 
 def test_wait_times_out_without_ending_the_run() -> None:

@@ -19,6 +19,7 @@ from peers import until
 from pipeline.engine import Pipeline
 from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
+from pipeline.live.supervisor import Reader
 from pipeline.metrics import ENDED
 from pipeline.sinks.jsonl import JsonLines
 from pipeline.source import SourceInfo
@@ -139,6 +140,21 @@ def test_a_run_that_is_over_or_has_not_begun_takes_no_source() -> None:
     pipeline.run()
     with pytest.raises(FramechainError, match="does not take sources"):
         pipeline.add(Memory())
+
+
+def test_a_camera_that_there_is_no_thread_for_is_refused_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    really = threading.Thread.start
+
+    def begin(thread: threading.Thread) -> None:
+        if thread.name == "read-127.0.0.1-1" and not isinstance(thread, Reader):
+            raise RuntimeError("can't start new thread")
+        really(thread)
+
+    with running(Pipeline([endless("a")], [Call()], service=True, keep_going=True)) as pipeline:
+        monkeypatch.setattr(threading.Thread, "start", begin)
+        with pytest.raises(FramechainError, match=r"no thread for read-127.0.0.1-1"):
+            pipeline.add("rtsp://127.0.0.1:1/live")
+        assert [info.id for info in pipeline.infos] == ["a"]
 
 
 def test_a_run_ends_with_its_last_source_and_a_service_when_it_is_stopped() -> None:

@@ -273,6 +273,25 @@ def test_one_that_hangs_is_gone_once_it_is_abandoned(where: str) -> None:
         assert not is_there(process)
 
 
+def test_a_process_that_was_told_to_end_while_it_closed_is_not_used_again(spare: Spare) -> None:
+    source = isolated("test:64x48", spare)
+    assert source.read() is not None
+    assert source._child is not None
+    really = source._child.channel.receive
+
+    def receive() -> Any:
+        told = really()
+        if "closed" in told[0]:
+            source.abandon()
+        return told
+
+    source._child.channel.receive = receive  # type: ignore[method-assign]
+    source.close()
+    after = isolated("test:64x48,frames=3", spare)
+    assert sum(1 for _ in after) == 3
+    after.close()
+
+
 def test_what_every_skips_is_a_sign_of_life(spare: Spare) -> None:
     with HttpCamera(rate=100) as camera:
         source = isolated(f"http://127.0.0.1:{camera.port}/mjpeg", spare, every=1000)

@@ -10,7 +10,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from chains import IMAGE, Call, Keep, Memory
@@ -287,6 +287,53 @@ def test_without_a_thread_for_it_a_camera_is_tried_again(
     assert snapshot.sources[0].captured == where.made == 5
     assert denied == [0]
     assert "the system gives no thread for read-gate (can't start new thread); let" in caplog.text
+
+
+def test_a_stage_that_cannot_get_ready_for_a_late_camera_does_not_keep_it_away(
+    site: Callable[..., Site], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unready(Call):
+        """Computes, though it cannot prepare for it."""
+
+        def expect(self, width: int, height: int) -> None:
+            raise RuntimeError("cannot compile")
+
+    where = site(Connection(then="refuse"), Connection(5, "end"))
+    last = Pipeline([camera(where)], [Unready()], service=False, keep_going=True).run()
+    assert last.sources[0].captured == where.made == 5
+    assert "getting ready for frames of 8 × 8 failed: cannot compile" in caplog.text
+
+
+def test_a_second_attempt_at_what_is_a_file_is_closed_as_well() -> None:
+    opened, closed, both = [], [], threading.Barrier(2)
+
+    class Download(LiveSource):
+        """A file on a server; two attempts at it are there at the same time."""
+
+        name: ClassVar[str] = "download"
+        uri: str = "download"
+        _read: int = PrivateAttr(0)
+
+        @classmethod
+        def matches(cls, uri: str) -> bool:
+            return False
+
+        def open(self) -> SourceInfo:
+            opened.append(self)
+            both.wait(20)
+            return SourceInfo("download", "download", 8, 8, 25.0, 3, live=False)
+
+        def read(self) -> Frame | None:
+            self._read += 1
+            return Frame(IMAGE, index=self._read - 1) if self._read <= 3 else None
+
+        def close(self) -> None:
+            closed.append(self)
+
+    last = Pipeline([Download()], keep_going=True).run()
+    assert last.sources[0].finished == 3
+    assert len(opened) == 2
+    until(lambda: set(map(id, opened)) == set(map(id, closed)))
 
 
 def test_one_that_never_comes_ends_after_the_attempts_that_it_was_given(site: Callable[..., Site]) -> None:

@@ -1,8 +1,11 @@
 """MQTT and webhook: against a real broker and a real server, that go away, refuse, and do not answer."""
 
+import errno
 import json
+import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from test_sinks_lines import frame, info
 from pipeline.config import Document
 from pipeline.errors import MissingExtra, UsageError
 from pipeline.sending.delivery import NetworkSink
+from pipeline.sending.spool import Spool
 from pipeline.sinks.jsonl import JsonLines
 from pipeline.sinks.mqtt import Mqtt
 from pipeline.sinks.webhook import Webhook
@@ -347,6 +351,37 @@ def test_a_message_that_is_too_large_is_left_out(server: Server, tmp_path: Path)
     sink.close()
     assert sink.dropped == {"too large": 1}
     assert [row["source"] for row in server.seen] == ["street"]
+
+
+def test_delivery_outlives_a_time_without_descriptors(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink, really = Webhook(url=f"http://127.0.0.1:{server.port}/", spool=tmp_path / "s"), Spool.take
+
+    def none(*_: object) -> list[bytes]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Spool, "take", none)
+    begun(sink)
+    sink.write(frame())
+    until(lambda: "cannot be read (Too many open files)" in sink.trouble)
+    monkeypatch.setattr(Spool, "take", really)
+    until(lambda: len(server.seen) == 1)
+    sink.close()
+    assert sink.trouble == ""
+    assert "cannot be read (Too many open files); it is tried again every second" in caplog.text
+
+
+def test_of_a_webhook_only_the_server_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With some services the path is all that a key is."""
+    sink = Webhook(url="http://me:hunter2@127.0.0.1:1/services/T0/S3CRET?x=S3CRET", grace=0, spool=tmp_path / "s")
+    begun(sink)
+    sink.write(frame())
+    until(lambda: sink.trouble)
+    names = [thread.name for thread in threading.enumerate()]
+    sink.close()
+    assert "http://127.0.0.1:1 cannot be reached" in caplog.text
+    assert not re.search("S3CRET|hunter2", f"{caplog.text} {names} {sink.trouble} {sink.address} {sink!r}")
 
 
 def test_writing_does_not_wait_for_delivery(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 import errno
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from peers import until
 
 from pipeline import encode
+from pipeline.encode import Recording
 from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
 from pipeline.sinks.video import Video
@@ -289,6 +294,64 @@ def test_no_room_for_the_second_copy_keeps_the_first(tmp_path: Path, caplog: pyt
     recorded(path, [n / 30 for n in range(40)])
     assert len(decoded(path)[0]) == 40
     assert "plays, but stays a fragmented MP4" in caplog.text
+
+
+def test_a_source_that_ends_does_not_hold_up_the_others_and_an_aborted_run_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copying an hour of video takes long."""
+    really, copying, go_on = Recording.put_index_in_front, threading.Event(), threading.Event()
+
+    def slowly(self: Recording, copy: str, unwanted: Callable[[], bool]) -> None:
+        copying.set()
+        go_on.wait(20)
+        really(self, copy, unwanted)
+
+    monkeypatch.setattr(Recording, "put_index_in_front", slowly)
+    for aborted in (False, True):
+        copying.clear()
+        go_on.clear()
+        folder = tmp_path / str(aborted)
+        sink = Video(path=folder / "{source}.mp4")
+        sink.open()
+        for source in ("a", "b"):
+            sink.begin(info(source))
+            for index in range(40):
+                sink.write(Frame(picture(index), source, timestamp=index / 30))
+        sink.end("a")
+        assert copying.wait(20)
+        sink.write(Frame(picture(40), "b", timestamp=40 / 30))
+        if aborted:
+            sink.abort()
+        go_on.set()
+        sink.close()
+        found = {path.name: boxes(path.read_bytes()) for path in folder.iterdir()}
+        assert {name: "moof" in kinds for name, kinds in found.items()} == {"a.mp4": aborted, "b.mp4": aborted}
+        assert [len(decoded(folder / name)[0]) for name in ("a.mp4", "b.mp4")] == [40, 41]
+
+
+def test_cameras_files_are_complete_soon_at_the_end_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A service manager kills who takes long; a file that is still fragmented plays."""
+    really = Recording.put_index_in_front
+
+    def slowly(self: Recording, copy: str, unwanted: Callable[[], bool]) -> None:
+        until(unwanted)
+        really(self, copy, unwanted)
+
+    monkeypatch.setattr(Recording, "put_index_in_front", slowly)
+    monkeypatch.setattr("pipeline.sinks.video._LIVE_INDEXING", 0.1)
+    sink = Video(path=tmp_path / "out.mp4")
+    sink.open()
+    sink.begin(replace(info(), live=True))
+    for index in range(40):
+        sink.write(Frame(picture(index), "street", timestamp=index / 30))
+    with caplog.at_level(logging.INFO, "framechain"):
+        sink.close()
+    assert "some files stay fragmented MP4s" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert len(decoded(tmp_path / "out.mp4")[0]) == 40
 
 
 def test_an_unwritable_place_found_late_is_one_line(tmp_path: Path) -> None:

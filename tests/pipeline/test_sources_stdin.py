@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -11,6 +12,9 @@ import cv2
 import numpy as np
 import pytest
 from clips import scenes, without_threads, write_clip
+from peers import until
+
+HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 READER = """
 import json, sys, zlib
@@ -89,6 +93,22 @@ def test_what_is_no_video(tmp_path: Path) -> None:
     assert "cannot be read as video" in read(b"just text\n" * 1000)
     assert "index of an MP4" in read(write_clip(tmp_path / "a.mp4", frames=150).read_bytes())
     assert "knows no format 'nosuch'" in read(b"1234", format="nosuch")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals and waiting on pipes")
+def test_a_run_ends_though_its_writer_is_stuck(tmp_path: Path) -> None:
+    (tmp_path / "chain.yaml").write_text("sinks: [jsonl: {path: out.jsonl}]\n")
+    pictures = write_clip(tmp_path / "clip.ts", frames=200).read_bytes()
+    command = [sys.executable, "-m", "pipeline", "run", "-", "--config", "chain.yaml", "--quiet"]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=HERE) as run:
+        assert run.stdin is not None
+        assert run.stderr is not None
+        run.stdin.write(pictures)
+        run.stdin.flush()
+        until(lambda: (tmp_path / "out.jsonl").exists() and (tmp_path / "out.jsonl").stat().st_size, 60)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(20) == 128 + signal.SIGTERM, "and not after read_timeout, as one that failed"
+        assert run.stderr.read() == b""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="terminals and waiting on pipes")

@@ -1,5 +1,7 @@
 """The spool: order, restarts, damage, bounds."""
 
+import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -46,6 +48,29 @@ def test_messages_come_out_in_order_also_after_a_restart(tmp_path: Path) -> None
     assert spool.close() == 0
     assert emptied(tmp_path) == numbered(751, 250)
     assert emptied(tmp_path) == []
+
+
+def test_a_file_that_cannot_be_read_now_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path, MIB)
+    for message in numbered(3000, size=1000)[:900]:  # in several files
+        spool.append(message)
+    seen, really = [], Path.open
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    for turn in range(40):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", refuse)
+            with contextlib.suppress(OSError):
+                seen += (batch := spool.take(40, MIB))
+                spool.done(len(batch))
+        assert Path.open is really
+        seen += (batch := spool.take(1 + turn % 3, MIB))
+        spool.done(len(batch))
+    assert seen == numbered(900, size=1000)[: len(seen)]
+    assert len(seen) > 500
+    spool.close()
 
 
 def test_what_is_taken_while_it_is_written(tmp_path: Path) -> None:

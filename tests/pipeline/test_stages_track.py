@@ -107,6 +107,27 @@ def test_a_camera_that_comes_back_with_another_size_gives_nobody_the_id_of_anoth
     assert min(after) > 1
 
 
+@pytest.mark.parametrize("tracker", ["tether", "sort"])
+def test_nor_after_a_restart(tracker: str) -> None:
+    """Whoever was there has gone by then, and some ids were left out after a kill."""
+    before = Track(tracker=tracker)
+    for n in range(20):
+        before.process([frame("gate", n, 100)])
+    stage, ids = Track(tracker=tracker), set()
+    stage.load_state_dict(before.state_dict())
+    stage.skip_ids("gate", 50)
+    for n in range(20, 300):
+        one = frame("gate", n, 100)
+        one.image = np.zeros((720, 1280, 3), np.uint8)
+        one.discontinuity = n == 200
+        if n < 200:
+            one.image, one.detections = np.zeros((480, 640, 3), np.uint8), Detections()
+        stage.process([one])
+        ids |= set(one.tracks.id.tolist())
+    assert ids
+    assert min(ids) > 51
+
+
 def test_images_of_several_sizes_are_followed() -> None:
     """A folder of pictures says nothing about a gap."""
     stage, ids = Track(), set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -226,6 +227,23 @@ def test_nobody_holds_up_the_health_server(monkeypatch: pytest.MonkeyPatch) -> N
     for one in many:
         one.close()
     wait_for(lambda: get(f"{server.url}/healthz")[0] == 503)
+    server.close()
+
+
+def test_a_time_without_threads_does_not_silence_the_health_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, really = HealthServer("0", Pipeline([], service=True)), threading.Thread.start
+
+    def begin(thread: threading.Thread) -> None:
+        if "process_request" in thread.name:
+            raise RuntimeError("can't start new thread")
+        really(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", begin)
+        for _ in range(20):
+            with pytest.raises((OSError, http.client.HTTPException)):
+                get(f"{server.url}/healthz")
+    assert get(f"{server.url}/healthz")[0] == 503
     server.close()
 
 
