@@ -313,8 +313,7 @@ class Pipeline:
         return info
 
     def remove(self, source: str, timeout: float | None = None, drop: bool = False) -> bool:
-        """Take a source out while the others go on. Any thread may, but none of the chain's own,
-        nor the loop over it.
+        """Take a source out while the others go on. Any thread may but those of the chain, and of the loop over it.
 
         No more is read of it, its frames inside are finished, stages forget it, sinks close what they have of it alone.
 
