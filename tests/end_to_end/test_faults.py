@@ -110,7 +110,7 @@ def test_faults_side_by_side(site: Site, caplog: pytest.LogCaptureFixture) -> No
     assert "s3cret" not in caplog.text + json.dumps(snapshot.to_dict())
     told = {source.id: " ".join(change.why for change in source.changes) for source in snapshot.sources}
     assert "user or password" in told["denied"]
-    assert "cannot be reached" in told["nameless"]
+    assert "names a host that is not known here" in told["nameless"]
 
 
 def test_a_camera_that_comes_back_in_a_run_by_command(tmp_path: Path) -> None:

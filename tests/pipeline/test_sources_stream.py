@@ -218,7 +218,7 @@ def test_nobody_there() -> None:
     assert "refuses the connection" in failure(f"rtsp://admin:s3cret@127.0.0.1:{port}/live")
     assert "refuses the connection" in failure(f"http://admin:s3cret@127.0.0.1:{port}/live")
     assert "refuses the connection" in failure(f"HTTP://admin:s3cret@127.0.0.1:{port}/live")
-    assert "cannot be reached" in failure("rtsp://admin:s3cret@camera.invalid/live")
+    assert "names a host that is not known here" in failure("rtsp://admin:s3cret@camera.invalid/live")
 
 
 def test_what_is_no_address() -> None:
