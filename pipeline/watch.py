@@ -59,7 +59,7 @@ class Watch:
         start(self._thread)
 
     def ask(self) -> None:
-        """Read the file now, changed or not. Safe in a signal's handler."""
+        """Read the file now, changed or not. Any thread may ask, but no signal handler: it could wait for itself."""
         self._asked.set()
 
     def close(self) -> None:

@@ -17,8 +17,8 @@ WARM_UP = 0.2
 
 _BLOCKS, _SHORTEST = 12, 60.0
 """Pieces that the rest is cut into, and seconds of each at least. A slope goes through their medians, so that a peak
-does not count. Outputs rotate once a minute, and memory rises then: shorter pieces would tell where in
-that they lie."""
+does not count. Outputs rotate once a minute, and memory rises then: shorter pieces would tell where in a minute they
+lie."""
 
 _MOST_GROWTH = 1e6
 """Bytes an hour, in a run of half an hour at least."""

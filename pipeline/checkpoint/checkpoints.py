@@ -474,14 +474,13 @@ class Checkpoints:
     def _save(self, mark: Mark) -> None:
         number = secrets.randbits(62) + 1
         try:
-            while mark.leaving:
-                self._unread.update(mark.leaving[-1].dropped)
-                mark.leaving.pop()
+            for reader in mark.leaving:
+                self._unread.update(reader.dropped)
             mark.ended.unread = self._unread
             with self._lock:
                 readers = {name: self._readers[name] for name in mark.sources if name in self._readers}
-            for name, reader in readers.items():
-                mark.sources[name].progress.unread = reader.dropped
+            for name, present in readers.items():
+                mark.sources[name].progress.unread = present.dropped
             self._claim.take()
             if mark.failure is not None:
                 raise mark.failure

@@ -109,7 +109,7 @@ class Saved:
             Progress.of(plain["ended"]),
             dict(plain["names"]),
             line,
-            {str(name): str(path) for name, path in plain["outputs"].items()},
+            {str(name): str(path) for name, path in plain.get("outputs", {}).items()},
             dict(plain["parts"]),
         )
 

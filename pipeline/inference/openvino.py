@@ -44,7 +44,7 @@ class OpenVinoModel(Model):
     def __init__(self, network: Any, compile: Callable[[Any], Any], device: str, metadata: Metadata) -> None:
         self._network, self._compile = network, compile
         self._sizes: OrderedDict[_Shape, Any] = OrderedDict()
-        self._compiling = threading.Lock()
+        self._compiling = threading.RLock()
         self._looking = threading.Lock()  # at what is compiled
         self._requests = threading.local()  # a request holds its tensors; one for each thread that runs
         compiled = compile(network)
@@ -135,8 +135,7 @@ class OpenVinoModel(Model):
         """As `Model.output_shapes`; compiles nothing for a size that may not come again."""
         if self.input_shape[2:] == (height, width):
             return super().output_shapes(height, width)
-        with self._compiling:
-            request = self._for_any_size().create_infer_request()
+        request = self._for_any_size().create_infer_request()
         results = request.infer([np.zeros((1, 3, height, width), np.float32)])
         return [tuple(result.shape) for result in results.to_tuple()]
 
@@ -195,16 +194,13 @@ class OpenVinoModel(Model):
 
         On YOLO11n in bf16 that is 5 to 10 % faster, and 0.3 s to compile: crops come in too many numbers for it.
         """
-        particular = shape[0] == 1 and None in self.input_shape
+        if shape[0] != 1 or None not in self.input_shape:
+            return self._for_any_size()
         with self._looking:
-            known = self._sizes.pop(shape, None) if particular else self._any_size
-            if known is not None:
-                if particular:
-                    self._sizes[shape] = known
-                return known
+            if (compiled := self._sizes.get(shape)) is not None:
+                self._sizes.move_to_end(shape)
+                return compiled
         with self._compiling:  # others compute with what is there meanwhile
-            if not particular:
-                return self._for_any_size()
             if (compiled := self._sizes.get(shape)) is None:
                 network = self._network.clone()
                 try:
@@ -220,10 +216,11 @@ class OpenVinoModel(Model):
         return compiled
 
     def _for_any_size(self) -> Any:
-        """That one; called by who compiles."""
-        if self._any_size is None:
-            self._any_size = self._compile(self._network)
-        return self._any_size
+        if (compiled := self._any_size) is None:
+            with self._compiling:
+                if (compiled := self._any_size) is None:
+                    compiled = self._any_size = self._compile(self._network)
+        return compiled
 
 
 def import_openvino(missing: MissingExtra | None = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -264,7 +265,7 @@ class NetworkStream(DecodedSource, LiveSource):
                 return self._described("is not video; check the path")
             case reason.InvalidDataError():
                 return self._described("sends what its decoder refuses; its codec may be another one now")
-            case _ if opening and not _is_known(urlsplit(self.uri).hostname):
+            case _ if opening and error.errno == errno.EIO and not _is_known(urlsplit(self.uri).hostname):
                 return self._described("names a host that is not known here; check its name, and the DNS")
             case _ if opening:
                 return self._described(f"cannot be reached ({error.strerror}); check host and network")

@@ -41,12 +41,13 @@ class Heartbeat:
             self._tell()
 
     def _run(self) -> None:
-        self._tell()
-        while not self._over.wait(self._period):
+        over = False
+        while not over:
             try:
                 self._tell()
             except Exception as error:  # a mistake of ours must not have a healthy run ended
                 logger.warning("the service manager is not told how the run is: %s: %s", type(error).__name__, error)
+            over = self._over.wait(self._period)
 
     def _tell(self) -> None:
         health = examine(self._pipeline)

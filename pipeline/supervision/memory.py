@@ -5,8 +5,8 @@ texts and tensors of all sizes leave holes in them: with three cameras, text and
 and the arenas grew from 400 to 610 MB within 7 minutes. So there are few arenas (decoding is as fast with two; with one
 on two cores a whole chain is 6 % slower), and what lies free in them goes back every ten seconds: within a minute the
 parts in use spread over 50 MB more, and over some more in each hour. (Blocks of their own from 1 or 4 MB on kept it
-lower still, and cost 7 ms of processor time a frame of 1080p, as the system clears pages anew.) Without glibc
-that is left out.
+lower still, and cost 7 ms of processor time a frame of 1080p, as the system clears pages anew.) Without glibc that is
+left out.
 
 What refers to itself, as errors with their tracebacks do, Python frees when it looks for it, and through everything it
 looks the more rarely the more there is: in an hour of cameras that break off it did so once, after 50 minutes, which

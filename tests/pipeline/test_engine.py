@@ -406,8 +406,13 @@ def test_a_file_that_hangs_does_not_hold_up_the_end(caplog: pytest.LogCaptureFix
 
 def test_ctrl_c_in_a_run_closes_outputs() -> None:
     sink = Keep(function=lambda frame: frame.index == 20 and signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        Pipeline([Memory(count=10**9)], [Call()], [sink]).run()
+    source = Memory(count=20_000, gate=lambda: time.sleep(0.001))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # workers of pytest ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Pipeline([source], [Call()], [sink]).run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sink.events[-1] == "close"
 
 
