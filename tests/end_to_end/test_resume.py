@@ -12,6 +12,7 @@ from pathlib import Path
 
 from command import FRAMECHAIN, complaint, framechain
 from peers import Server
+from recording import lines_of
 
 from pipeline.checkpoint.file import load
 
@@ -123,7 +124,7 @@ def test_what_is_piped_in_goes_on_like_a_camera_and_nothing_is_cut_off(tmp_path:
     killed(
         arguments,
         tmp_path,
-        lambda: len(lines(out)) >= 12 and (tmp_path / "saved" / "checkpoint").exists(),
+        lambda: lines_of(out) >= 12 and (tmp_path / "saved" / "checkpoint").exists(),
         picture * 12,
     )
     before = lines(out)
@@ -144,7 +145,7 @@ def test_messages_reach_their_peer_over_a_kill_and_repeats_have_the_same_number(
         f"sources: ['test:64x48@25,frames=2000']\nsinks: [{{webhook: {{url: '{url}', spool: spool}}}}]\n"
     )
     # nobody takes messages; they wait, those of frames after the checkpoint, too
-    killed(hook, tmp_path, lambda: len(lines(tmp_path / "all.jsonl")) > 100 and read_to(tmp_path, "test") > 10)
+    killed(hook, tmp_path, lambda: lines_of(tmp_path / "all.jsonl") > 100 and read_to(tmp_path, "test") > 10)
     server.start()
     try:
         done = framechain("run", *hook, cwd=tmp_path)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from command import FRAMECHAIN, complaint, framechain
 from peers import until
+from recording import lines_of
 
 from pipeline.checkpoint.file import load
 
@@ -116,7 +117,7 @@ def test_a_service_that_was_killed_goes_on_with_the_cameras_there_are_now(tmp_pa
         """Two leaves and comes again while the run goes on."""
         if known() == {"one", "two"} and TWO in config.read_text():
             config.write_text(chain(ONE))
-        elif known() == {"one"} and frames("two") and TWO not in config.read_text():
+        elif known() == {"one"} and lines_of(tmp_path / "two.jsonl") and TWO not in config.read_text():
             config.write_text(chain(ONE, TWO))
         return known() == {"one", "two-2"}
 
