@@ -290,14 +290,16 @@ class Pipeline:
             info, begun = self._opening(supervisor)
             self._expect(info.width, info.height)
             with self._changing:
-                wanted, info = info.id, replace(info, id=self._names.new(info.id))
+                saved, wanted, onward = self._checkpoints, info.id, None
+                info = replace(info, id=self._names.new(wanted) if saved is None else saved.name(info))
                 try:
                     self._intake.expect(info)
                 except Aborted:
                     raise _over() from None
-                if self._checkpoints is not None:
-                    self._checkpoints.join(info.id, info, wanted)
-                member = self._enlist(info.id, supervisor, begun, passing=True)
+                if saved is not None:
+                    saved.join(info.id, info, wanted)
+                    onward = saved.onward(info, passing=True)
+                member = self._enlist(info.id, supervisor, begun, passing=True, onward=onward)
                 if begun:
                     self.infos = [*self.infos, info]
                     self._intake.begin(info)
@@ -460,7 +462,7 @@ class Pipeline:
         named: dict[str, SourceInfo] = {}
         for supervisor in supervisors:
             supervisor.start()
-        for supervisor in supervisors:
+        for source, supervisor in zip(self._sources, supervisors, strict=True):
             try:
                 info = supervisor.opened(self._control.stopping, _SOON if self._control.keep_going else None)
                 if info is None:
@@ -470,7 +472,8 @@ class Pipeline:
                 info = supervisor.await_return(error) if self._control.keep_going else None
                 if info is None:
                     nothing = supervisor is supervisors[-1] and not (self._supervisors or self._service)
-                    if not self._control.keep_going or nothing:
+                    saved = self._checkpoints
+                    if not self._control.keep_going or nothing or not (saved is None or saved.await_return(source)):
                         raise
                     logger.warning("%s; the other sources go on", redacted(str(error)))
                     continue

@@ -78,6 +78,12 @@ class Sink(Component, ABC):
         """
         return lambda: True
 
+    def forget(self, source: str) -> None:
+        """A source of the earlier run is not among those of this one, and does not come back: its output is complete.
+
+        Called before `load_state_dict`.
+        """
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned, perhaps in another process. Called once it is open, before `begin`.
 

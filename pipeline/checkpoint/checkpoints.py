@@ -27,7 +27,7 @@ from pipeline.checkpoint.claim import Claim
 from pipeline.checkpoint.file import NAME, load, refused, save
 from pipeline.checkpoint.mark import Counted, Mark
 from pipeline.checkpoint.progress import Onward, Progress
-from pipeline.checkpoint.saved import Known, Saved
+from pipeline.checkpoint.saved import Known, Saved, place
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.output import check_writable
 from pipeline.frame import Frame
@@ -35,7 +35,7 @@ from pipeline.limits import start
 from pipeline.metrics import unique
 from pipeline.roster import Names
 from pipeline.sink import Sink
-from pipeline.source import SourceInfo
+from pipeline.source import Source, SourceInfo
 from pipeline.stage import Stage
 
 logger = logging.getLogger("framechain")
@@ -91,7 +91,8 @@ class Checkpoints:
         self._lock = threading.Lock()  # of who is known, and of who leaves; nobody else is called under it
         self._known: dict[str, Known] = {}
         self._readers: dict[str, Counted] = {}
-        self._present: set[str] = set()  # of those that were known, who is there again
+        self._awaited: set[str] = set()  # those that were known and are not back yet
+        self._absent: set[str] = set()  # those of them that cannot be opened now
         self._gone: list[str] = []
         self._left: set[str] = set()
         self._latecomers: deque[str] = deque()  # those of them that ended by themselves, the oldest first
@@ -138,6 +139,7 @@ class Checkpoints:
         with self._trusting():
             self._names.load_state_dict(saved.names)
         self._known, self._ended, self._line = saved.sources, saved.ended, saved.line
+        self._awaited = set(self._known)
         self._unread = Counter(saved.ended.unread)
         self._number = saved.number
         # the clock tells nothing: machines that lost their power often begin in the past
@@ -182,17 +184,31 @@ class Checkpoints:
                     raise refused(self._path, f"{option} of '{name}' was {was} then and is {now} now")
 
     def name(self, info: SourceInfo) -> str:
-        """The id of a source that the run begins with: the one it had before, or a new one."""
-        if self._saved is not None:
+        """The id of a source: the one it had in an earlier run, if it was not there in this one yet, or a new one."""
+        with self._lock:
             for name, known in self._known.items():
-                if name in self._present or known.wanted != info.id:
+                if name not in self._awaited or known.wanted != info.id:
                     continue
                 difference = known.differs(info)
                 # what is another file now is one that went and one that came, where that may happen
                 if difference is None or (difference[0] != "uri" and not self._service):
-                    self._present.add(name)
+                    self._awaited.discard(name)
                     return name
         return self._names.new(info.id)
+
+    def await_return(self, source: Source) -> bool:
+        """A source cannot be opened as the run begins; whether that can go on, as files are to be the same to the end.
+
+        What is known of it is kept, so that it is gone on with once it is back.
+        """
+        where = place(source.uri, source.live)
+        for name, known in self._known.items():
+            if name in self._awaited - self._absent and source.id in ("", known.wanted) and known.place == where:
+                self._absent.add(name)
+                if not known.repeats:  # this run's checkpoints tell nothing of what it gave after that of the last
+                    known.progress.index += self._unknown(None)
+                return self._service or not known.repeats
+        return True
 
     def check_sources(self, named: Mapping[str, SourceInfo]) -> None:
         """Take note of the sources, which have their names, and refuse a checkpoint of other files.
@@ -207,7 +223,7 @@ class Checkpoints:
             UsageError: names the first difference.
         """
         if self._saved is not None:
-            gone = {name: known for name, known in self._known.items() if name not in self._present}
+            gone = {name: known for name, known in self._known.items() if name in self._awaited - self._absent}
             new = {name: info for name, info in named.items() if name not in self._known}
             if not self._service:
                 self._check_files(named, gone, new)
@@ -220,6 +236,7 @@ class Checkpoints:
                 self._ended.add(progress)
                 self._unread.update(progress.unread)
             self._gone = list(gone)
+            self._awaited = {name for name in self._absent if not self._known[name].progress.ended}
         for name, info in named.items():
             self.join(name, info)
 
@@ -262,6 +279,8 @@ class Checkpoints:
             elif (was := self._saved.outputs.get(name)) is not None and was != (now := self._outputs.get(name)):
                 logger.warning("%s wrote %s before: %s begins where the checkpoint ends", name, was, now)
             with self._trusting():
+                for source in self._gone:
+                    sink.forget(source)
                 if told := self._saved.parts.get(name):
                     sink.dropped.update({str(reason): int(count) for reason, count in told["dropped"].items()})
                     sink.load_state_dict(told["state"])
@@ -286,21 +305,29 @@ class Checkpoints:
             for source in self._gone:
                 stage.forget(source)
 
-    def onward(self, info: SourceInfo) -> Onward | None:
-        """Where a source is gone on with; None at its beginning."""
+    def onward(self, info: SourceInfo, passing: bool = False) -> Onward | None:
+        """Where a source is gone on with; None at its beginning.
+
+        Args:
+            passing: it came while the run goes on.
+        """
         source, progress = info.id, self._known[info.id].progress
         if info.repeats:
             if progress.index < 0:
                 return None
             logger.info("%s goes on after frame %d (%.1f s)", source, progress.index, progress.timestamp)
             return Onward(progress.index, progress.timestamp, progress.given)
-        unknown = math.ceil(max(_FRAMES_A_SECOND, 2 * (info.fps or 0.0)) * self._unsure)
+        unknown = 0 if passing else self._unknown(info.fps)
         if progress.index < 0:  # of one that joined after the checkpoint, too, frames may have been given
             return Onward(-1, 0.0, 0, unknown) if unknown else None
         away = time.time() - progress.seen_at
         later = progress.timestamp + (away if away >= 0 else self._unsure)  # the clock was set back
         logger.info("%s goes on after %.0f s", source, later - progress.timestamp)
         return Onward(progress.index, progress.timestamp, progress.given, progress.index + 1 + unknown, later)
+
+    def _unknown(self, fps: float | None) -> int:
+        """Frames that a source may have given after the checkpoint."""
+        return math.ceil(max(_FRAMES_A_SECOND, 2 * (fps or 0.0)) * self._unsure)
 
     def ended(self, source: str) -> bool:
         """Whether there is nothing more of a source."""

@@ -52,6 +52,11 @@ class Known:
         """One of its own."""
         return replace(self, progress=self.progress.copy())
 
+    @property
+    def place(self) -> object:
+        """Where it comes from, as `place` has it; None until that is known."""
+        return self.identity.get("uri")
+
     def tells(self, info: SourceInfo) -> None:
         """It is open, or about to be opened."""
         self.identity, self.repeats = identity(info), info.repeats
@@ -114,10 +119,15 @@ class Saved:
         )
 
 
+def place(uri: str, live: bool) -> str:
+    """Where a source comes from, the same for each way to write it."""
+    path = local_path(uri)
+    return redacted(uri) if path is None or live else str(path.resolve())
+
+
 def identity(info: SourceInfo) -> dict[str, Any]:
     """What tells a source from others, and a file from one that took its place."""
-    path = local_path(info.uri)
-    where = {"uri": redacted(info.uri) if path is None or info.live else str(path.resolve())}
+    where = {"uri": place(info.uri, info.live)}
     if not info.repeats:
         return where
     return {**where, "width": info.width, "height": info.height, "fps": info.fps, "frame_count": info.frame_count}

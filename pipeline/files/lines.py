@@ -37,7 +37,6 @@ class LineSink(PartedSink, ABC):
 
     _files: dict[Path, _LineFile] = PrivateAttr(default_factory=dict)
     _ends: dict[str, _End] | None = PrivateAttr(None)
-    _once: set[Path] = PrivateAttr(default_factory=set)  # with lines of what never comes again: a camera, a pipe
 
     @model_validator(mode="after")
     def _appends_or_rotates(self) -> Self:
@@ -52,8 +51,6 @@ class LineSink(PartedSink, ABC):
     def begin(self, source: SourceInfo) -> None:
         """Start the file of this source, or of all sources."""
         super().begin(source)
-        if not source.repeats:
-            self._once.add(self._claimed[source.id])
         if self._claimed[source.id] not in self._files:
             try:
                 self._start_part(source.id)
@@ -66,13 +63,13 @@ class LineSink(PartedSink, ABC):
         path = self._claimed[frame.source]
         file = self._files.get(path)
         if file is not None and self.series(frame.source).due(frame.timestamp, file.size + len(block)) and file.used:
-            self._end_part(path, frame.source, frame.timestamp)
+            self._end_part(path, frame.source)
             file = None
         (file or self._start_part(frame.source, frame.timestamp)).write(block)
 
     def state_dict(self) -> dict[str, Any]:
         """Put all lines on disk, and tell how long the files are."""
-        ends = {}
+        ends = {path: asdict(end) for path, end in (self._ends or {}).items()}  # of sources that are not back yet
         for path, file in self._files.items():
             file.sync()
             ends[str(path)] = asdict(_End(file.size, file.used, file.regular, path in self._once))
@@ -85,7 +82,8 @@ class LineSink(PartedSink, ABC):
             ValueError: they are not there any more.
         """
         super().load_state_dict(state)
-        self._ends = {str(path): _End(**end) for path, end in state["ends"].items()}
+        ends = {str(path): _End(**end) for path, end in state["ends"].items()}
+        self._ends = {path: end for path, end in ends.items() if path not in self._forgotten}
         for path, end in self._ends.items():
             if type(end.size) is not int or end.size < 0:
                 raise ValueError(f"no file has {end.size!r:.20} bytes")
@@ -102,8 +100,7 @@ class LineSink(PartedSink, ABC):
         """Close the source's own file."""
         path = self._claimed.get(source)
         if path is not None and self.own_files and path in self._files:
-            self._files.pop(path).close()
-            self._once.discard(path)
+            self._end_part(path, source)
         super().end(source)
 
     def close(self) -> None:
@@ -112,14 +109,17 @@ class LineSink(PartedSink, ABC):
             file.close()
         self._files.clear()
         self._ends = None
-        self._once.clear()
         super().close()
 
     def _start_part(self, source: str, timestamp: float | None = None) -> _LineFile:
         path = self._claimed[source]
         file = self._reopened(source)
         if file is None:
-            file = _LineFile(self.next_part(source, timestamp), self.header.encode(), self.append)
+            try:
+                file = _LineFile(self.next_part(source, timestamp), self.header.encode(), self.append)
+            except DiskFull:
+                self.series(source).withdraw()
+                raise
         self._files[path] = file
         return file
 
@@ -142,10 +142,10 @@ class LineSink(PartedSink, ABC):
         file.used = end.used
         return file
 
-    def _end_part(self, path: Path, source: str, timestamp: float) -> None:
+    def _end_part(self, path: Path, source: str) -> None:
         file = self._files.pop(path)
         file.close()
-        self.kept.add(file.path, self.series(source).clock(timestamp))
+        self.kept.add(file.path, self.series(source).now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ class FileSink(Sink, ABC):
 
     _claimed: dict[str, Path] = PrivateAttr(default_factory=dict)
     _written: dict[Path, None] = PrivateAttr(default_factory=dict)  # files of sources that ended, the oldest first
+    _forgotten: set[str] = PrivateAttr(default_factory=set)  # files of sources of an earlier run that do not come back
     _live: bool = PrivateAttr(False)
     _pause: Pause | None = PrivateAttr(None)
 
@@ -168,6 +169,11 @@ class FileSink(Sink, ABC):
             while len(self._written) > _WRITTEN:
                 del self._written[next(iter(self._written))]
 
+    def forget(self, source: str) -> None:
+        """What becomes of the source's own file is not this run's business."""
+        if self.own_files:
+            self._forgotten.add(str(filled(self.path, file_safe(source))))
+
     @property
     def own_files(self) -> bool:
         """Whether each source has a file of its own."""
@@ -177,6 +183,7 @@ class FileSink(Sink, ABC):
         """Forget which source writes where."""
         self._claimed.clear()
         self._written.clear()
+        self._forgotten.clear()
         self._live, self._pause = False, None
 
 
@@ -192,19 +199,27 @@ class PartedSink(FileSink, ABC):
     _series: dict[Path, Series] = PrivateAttr(default_factory=dict)
     _before: dict[str, Any] = PrivateAttr(default_factory=dict)
     _kept: Kept | None = PrivateAttr(None)
+    _resumed: bool = PrivateAttr(False)
+    _once: set[Path] = PrivateAttr(default_factory=set)  # with frames of what never comes again: a camera, a pipe
+
+    def begin(self, source: SourceInfo) -> None:
+        """Take note of whether the source's frames come again."""
+        super().begin(source)
+        if not source.repeats:
+            self._once.add(self._claimed[source.id])
 
     def series(self, source: str) -> Series:
         """The parts that a source's frames go into."""
         path = self._claimed[source]
         if path not in self._series:
-            self._series[path] = Series(path, self.rotate, self._live)
-            if (before := self._before.get(str(path))) is not None:
+            self._series[path] = Series(path, self.rotate, self._live, keeps=self._resumed and path in self._once)
+            if (before := self._before.pop(str(path), None)) is not None:
                 self._series[path].load_state_dict(before)
         return self._series[path]
 
     def state_dict(self) -> dict[str, Any]:
-        """How many parts each output has."""
-        return {"series": {str(path): series.state_dict() for path, series in self._series.items()}}
+        """How many parts each output has, those of sources that are not back yet too."""
+        return {"series": self._before | {str(path): series.state_dict() for path, series in self._series.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after these parts.
@@ -212,9 +227,11 @@ class PartedSink(FileSink, ABC):
         Raises:
             ValueError: no output has them.
         """
-        self._before = {str(path): dict(series) for path, series in state["series"].items()}
-        for path, series in self._before.items():
-            Series(Path(path), self.rotate, live=False).load_state_dict(series)
+        self._resumed = True
+        series = {str(path): dict(told) for path, told in state["series"].items()}
+        self._before = {path: told for path, told in series.items() if path not in self._forgotten}
+        for path, told in self._before.items():
+            Series(Path(path), self.rotate, live=False).load_state_dict(told)
 
     def next_part(self, source: str, timestamp: float | None = None) -> Path:
         """The file of a source's next part, which begins with the frame of that timestamp.
@@ -233,6 +250,7 @@ class PartedSink(FileSink, ABC):
         super().end(source)
         if path is not None and self.own_files:
             self._series.pop(path, None)
+            self._once.discard(path)
 
     @property
     def kept(self) -> Kept:
@@ -245,7 +263,8 @@ class PartedSink(FileSink, ABC):
         """Forget all parts."""
         self._series.clear()
         self._before.clear()
-        self._kept = None
+        self._once.clear()
+        self._kept, self._resumed = None, False
         super().close()
 
 

@@ -49,15 +49,17 @@ class Series:
         path: of the output. `{part}` in it stands for what tells the parts apart; where it is not there, it is put
             before the suffix of all parts (without rotation: of all but the first).
         rotation: when to begin a new part; None: only when asked.
-        live: whether its frames come from a live source.
+        live: whether its frames come from a live source. keeps: whether files that are there already are not its own
+            to write anew, as what they hold never comes again.
     """
 
-    def __init__(self, path: Path, rotation: Rotation | None, live: bool) -> None:
-        self._path, self._rotation, self._live = path, rotation, live
+    def __init__(self, path: Path, rotation: Rotation | None, live: bool, keeps: bool = False) -> None:
+        self._path, self._rotation, self._live, self.keeps = path, rotation, live, keeps
         self._plain = rotation is None and PART not in str(path)
         self._number = 0
         self._since: float | None = None
         self._stamp = 0
+        self._now: float | None = None
 
     @property
     def begun(self) -> bool:
@@ -103,19 +105,33 @@ class Series:
 
     def clock(self, timestamp: float) -> float:
         """What the length of parts is measured by: media time, or for live sources a clock that is never set."""
-        return time.monotonic() if self._live else timestamp
+        self._now = time.monotonic() if self._live else timestamp
+        return self._now
+
+    @property
+    def now(self) -> float:
+        """The clock at its last frame."""
+        return self.clock(0.0) if self._now is None else self._now
 
     def next(self, timestamp: float | None = None) -> Path:
         """The file of the next part, which begins with the frame of that timestamp."""
         self._number += 1
         self._since = None if timestamp is None else self.clock(timestamp)
-        if not self._live or (self._plain and self._number == 1):
+        if self._plain and self._number == 1 and not (self.keeps and self._path.exists()):
+            return self._path
+        if not self._live:
+            while self.keeps and self.current.exists():
+                self._number += 1
             return self.current
         # a clock that is set back, or parts of less than a millisecond, must not mix up the order
         self._stamp = max(self._stamp + 1, round(time.time() * 1000))
         while (path := self._named(_utc(self._stamp))).exists():
             self._stamp += 1
         return path
+
+    def withdraw(self) -> None:
+        """The part that `next` gave was not written: it is given again."""
+        self._number -= 1
 
     def _named(self, part: str) -> Path:
         return Path(str(with_part(self._path)).replace(PART, part))

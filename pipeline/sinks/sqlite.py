@@ -63,8 +63,9 @@ _WAITING = 5000
 _BUSY = 1.0
 _PATIENCE = 5  # times so many seconds, at the end of a run
 
-# Old rows go so many at a time, so that no transaction takes long.
+# Old rows go so many at a time, so that no transaction takes long, with so many seconds for frames in between.
 _SWEPT = 2000
+_ASIDE = 0.01
 
 
 @dataclass(slots=True)
@@ -72,12 +73,14 @@ class _Database:
     """An open file and what is to be written into it: rows of `tracks` and `texts` begin with the place in `frames`.
 
     Attributes:
-        run, started_at: its row of `runs`. sources: rows of `sources`. last: index of the last frame of each source.
+        run: its row of `runs`; None until that is there. started_at: the clock. sources: rows of `sources`.
+        last: index of the last frame of each source that is in it.
+        frames: (place, id of the source, index, time, captured_at, skipped).
     """
 
     path: Path
     connection: sqlite3.Connection
-    run: int
+    run: int | None
     started_at: float
     sources: dict[str, int] = field(default_factory=dict)
     last: dict[str, int] = field(default_factory=dict)
@@ -137,7 +140,8 @@ class Sqlite(FileSink):
         super().begin(source)
         self._infos[source.id] = source
         try:
-            self._base(source.id)
+            with self._lock:
+                self._flush(self._base(source.id))
         except DiskFull as error:
             self.await_room(source.id, error)
         if self._writer is None:
@@ -162,10 +166,9 @@ class Sqlite(FileSink):
             failure, self._failure = self._failure, None
             if failure is not None:
                 raise failure
-            base.last[frame.source] = frame.index
             number = len(base.frames)
             times = (round(frame.timestamp, 6), round(frame.captured_at, 6))
-            base.frames.append((number, base.sources[frame.source], frame.index, *times, frame.skipped))
+            base.frames.append((number, frame.source, frame.index, *times, frame.skipped))
             for tracks, lost in ((frame.tracks, False), (frame.tracks.lost(), True)):
                 base.tracks += _track_rows(number, frame, tracks, lost)
             base.texts += [
@@ -182,25 +185,24 @@ class Sqlite(FileSink):
             FramechainError: it cannot be written now.
         """
         with self._lock:
+            runs = dict(self._before)  # of sources that are not back yet
             for base in self._databases.values():
                 try:
                     self._flush(base)
                 except FramechainError as error:
                     self._failure = self._failure or error  # raised by whoever writes next
                     raise
-                if base.frames:
+                if base.frames or base.run is None:
                     raise FramechainError(f"{base.path} is locked by another program")
-            runs = {
-                str(base.path): asdict(_Run(base.run, base.started_at, dict(base.last)))
-                for base in self._databases.values()
-            }
-            return {"runs": runs}
+                runs[str(base.path)] = _Run(base.run, base.started_at, dict(base.last))
+            return {"runs": {path: asdict(run) for path, run in runs.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Add to those runs; of sources that are not live, what came after those frames is deleted."""
         self._before = {
             str(path): _Run(int(one["run"]), float(one["started_at"]), {str(k): int(n) for k, n in one["last"].items()})
             for path, one in state["runs"].items()
+            if str(path) not in self._forgotten
         }
 
     def end(self, source: str) -> None:
@@ -252,54 +254,63 @@ class Sqlite(FileSink):
             raise failure
 
     def _base(self, source: str) -> _Database:
-        """The database for a source, which is in its table."""
-        path, info = self._claimed[source], self._infos[source]
-        with self._lock:
-            base = self._databases.get(path)
-            if base is not None and source in base.sources:
-                return base
-            row = (info.id, info.uri, info.width, info.height, info.fps, info.live)
+        """The open database for a source."""
+        path = self._claimed[source]
+        if (base := self._databases.get(path)) is None:
             try:
-                base = self._databases[path] = base or _opened(path, self._before.get(str(path)))
-                with base.connection:
-                    before = "SELECT id FROM sources WHERE run = ? AND name = ? AND uri = ?"
-                    found = base.connection.execute(before, (base.run, info.id, info.uri)).fetchone()
-                    if found is not None:
-                        base.sources[source] = found[0]
-                        if info.repeats:
-                            again = "DELETE FROM frames WHERE source = ? AND frame > ?"
-                            base.connection.execute(again, (found[0], base.last.get(source, -1)))
-                    else:
-                        base.sources[source] = _inserted(
-                            base.connection, "INSERT INTO sources VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", (base.run, *row)
-                        )
+                base = self._databases[path] = _opened(path, self._before.get(str(path)))
             except sqlite3.Error as error:
                 raise _cannot_write(path, error) from error
-            return base
+            self._before.pop(str(path), None)
+        return base
 
     def _write_now_and_then(self) -> None:
         while not self._ending.wait(self.commit):
             with self._lock:
-                for base in self._databases.values():
-                    try:
-                        self._flush(base)
-                        self._sweep(base)
-                    except FramechainError as error:
-                        self._failure = self._failure or error  # raised by whoever writes next
+                bases = list(self._databases.values())
+            for base in bases:
+                self._write_one(base)
+
+    def _write_one(self, base: _Database) -> None:
+        swept, old = 0, True
+        while old and not (swept and self._ending.wait(_ASIDE)):
+            with self._lock:
+                if self._databases.get(base.path) is not base:  # its source ended
+                    return
+                try:
+                    self._flush(base)
+                    old = self._sweep(base)
+                except FramechainError as error:
+                    self._failure = self._failure or error  # raised by whoever writes next
+                    return
+            swept += 1
 
     def _flush(self, base: _Database) -> None:
-        """Write what waits in one transaction; where there is no room for it, count it or fail."""
+        """Write what waits in one transaction; where there is no room for it, count it or fail.
+
+        What another program's lock keeps out waits on, new sources too.
+        """
         frames, tracks, texts = base.frames, base.tracks, base.texts
-        if not frames:
+        joining = [
+            info
+            for name, info in self._infos.items()
+            if name not in base.sources and self._claimed.get(name) == base.path
+        ]
+        if not (frames or joining):
             return
         base.frames, base.tracks, base.texts = [], [], []
         try:
             with base.connection:
                 base.connection.execute("BEGIN IMMEDIATE")  # another run may write into the same database
+                run = base.run or _inserted(
+                    base.connection, "INSERT INTO runs VALUES (NULL, ?, ?)", (base.started_at, version("framechain"))
+                )
+                sources = base.sources | {info.id: _entered(base, run, info) for info in joining}
+                rows = [(number, sources[name], *rest) for number, name, *rest in frames]
                 (free,) = base.connection.execute("SELECT coalesce(max(id), 0) + 1 FROM frames").fetchone()
-                for table, columns, rows in (("frames", 6, frames), ("tracks", 11, tracks), ("texts", 9, texts)):
+                for table, columns, part in (("frames", 6, rows), ("tracks", 11, tracks), ("texts", 9, texts)):
                     values = ", ".join("?" * columns)
-                    numbered = ((free + row[0], *row[1:]) for row in rows)
+                    numbered = ((free + row[0], *row[1:]) for row in part)
                     base.connection.executemany(f"INSERT INTO {table} VALUES ({values})", numbered)
         except sqlite3.Error as error:
             failure = _cannot_write(base.path, error)
@@ -313,22 +324,26 @@ class Sqlite(FileSink):
                 raise failure from error
             self.pause.begin(base.path, len(frames))
         else:
+            base.run, base.sources = run, sources
+            base.last.update((name, index) for _, name, index, *_ in frames)
             self.pause.end()
 
-    def _sweep(self, base: _Database) -> None:
-        """Delete some of what is too old; its room is used again."""
+    def _sweep(self, base: _Database) -> bool:
+        """Delete some of what is too old, whose room is used again; tells whether there may be more."""
         if self.keep_seconds is None:
-            return
+            return False
         oldest = "SELECT id FROM frames WHERE captured_at < ? ORDER BY captured_at LIMIT ?"
         try:
             with base.connection:
-                base.connection.execute(
+                swept = base.connection.execute(
                     f"DELETE FROM frames WHERE id IN ({oldest})", (time.time() - self.keep_seconds, _SWEPT)
                 )
+                return swept.rowcount == _SWEPT
         except sqlite3.Error as error:
             failure = _cannot_write(base.path, error)
             if not isinstance(failure, DiskFull) and "locked" not in str(error):
                 raise failure from error
+            return False
 
 
 def _close(base: _Database) -> None:
@@ -346,13 +361,23 @@ def _opened(path: Path, before: _Run | None = None) -> _Database:
             known = "SELECT 1 FROM runs WHERE id = ? AND started_at = ?"
             if connection.execute(known, (before.run, before.started_at)).fetchone() is not None:
                 return _Database(path, connection, before.run, before.started_at, last=before.last)
-        with connection:
-            now = time.time()
-            run = _inserted(connection, "INSERT INTO runs VALUES (NULL, ?, ?)", (now, version("framechain")))
     except sqlite3.Error:
         connection.close()
         raise
-    return _Database(path, connection, run, now)
+    return _Database(path, connection, None, time.time())
+
+
+def _entered(base: _Database, run: int, info: SourceInfo) -> int:
+    """The row of a source; of one that is gone on with, what is written again is deleted."""
+    known = "SELECT id FROM sources WHERE run = ? AND name = ? AND uri = ?"
+    found = base.connection.execute(known, (run, info.id, info.uri)).fetchone()
+    if found is None:
+        row = (run, info.id, info.uri, info.width, info.height, info.fps, info.live)
+        return _inserted(base.connection, "INSERT INTO sources VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
+    if info.repeats:
+        again = "DELETE FROM frames WHERE source = ? AND frame > ?"
+        base.connection.execute(again, (found[0], base.last.get(info.id, -1)))
+    return int(found[0])
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -406,6 +431,8 @@ def _rounded(xyxy: Any) -> tuple[float, ...]:
 
 
 def _cannot_write(path: Path, error: sqlite3.Error) -> FramechainError:
+    if "locked" in str(error):
+        return FramechainError(f"cannot write {path}: it is locked by another program; close that or write elsewhere")
     # where it cannot even begin its log it says "disk I/O error"; Python 3.10 tells no more
     full = "full" in str(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
     kind = DiskFull if full else FramechainError

@@ -67,7 +67,8 @@ class Video(PartedSink):
     def begin(self, source: SourceInfo) -> None:
         """Take note of size and rate. An old file goes now, so that what is there is this run's."""
         super().begin(source)
-        if self.rotate is None and not self.series(source.id).begun:
+        series = self.series(source.id)
+        if self.rotate is None and not series.begun and not series.keeps:
             check_free(self._claimed[source.id])
             self._claimed[source.id].unlink(missing_ok=True)
         self._infos[source.id] = source
@@ -77,12 +78,16 @@ class Video(PartedSink):
         image = frame.image if frame.canvas is None else frame.canvas
         recording = self._recordings.get(frame.source)
         if recording is not None and self.series(frame.source).due(frame.timestamp, recording.size):
-            self._end_part(frame.source, frame.timestamp)
+            self._end_part(frame.source)
             recording = None
         if recording is None:
             height, width = image.shape[:2]
             path, fps = self.next_part(frame.source, frame.timestamp), self._infos[frame.source].fps or _DEFAULT_FPS
-            recording = Recording(path, (width, height), fps, self._preset(), self.crf)
+            try:
+                recording = Recording(path, (width, height), fps, self._preset(), self.crf)
+            except DiskFull:
+                self.series(frame.source).withdraw()
+                raise
             self._recordings[frame.source] = recording
         try:
             recording.add(image, frame.timestamp)
@@ -117,9 +122,8 @@ class Video(PartedSink):
 
     def end(self, source: str) -> None:
         """Complete the source's file. A source that gave no frame has none."""
-        if recording := self._recordings.pop(source, None):
-            self._finish(recording)
-            self._later(recording.put_index_in_front, self._copy_name(source), self._hurry.is_set)
+        if source in self._recordings:
+            self._end_part(source)
         self._infos.pop(source, None)
         super().end(source)
 
@@ -142,11 +146,13 @@ class Video(PartedSink):
             self.dropped[reasons.DISK_FULL] += lost
             self.pause.begin(recording.path, lost)
 
-    def _end_part(self, source: str, timestamp: float) -> None:
+    def _end_part(self, source: str) -> None:
         recording = self._recordings.pop(source)
         self._finish(recording)
-        ended = self.series(source).clock(timestamp)
-        self._later(_index, recording, self._copy_name(source), self._hurry.is_set, self.kept, ended)
+        self._later(
+            *(_index, recording, self._copy_name(source)),
+            *(self._hurry.is_set, self.kept, self.series(source).now),
+        )
 
     def _later(self, work: Callable[..., None], *arguments: Any) -> None:
         """In the background, one file after the other: copying an hour of 4 Mbit/s takes seconds."""

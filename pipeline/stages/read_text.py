@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
-from pipeline.errors import UsageError
+from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
 from pipeline.ocr.characters import Characters
 from pipeline.ocr.consensus import Reading, consensus
@@ -211,9 +211,15 @@ class ReadText(Stage):
 
         Raises:
             MissingExtra: the engine is not installed.
+            FramechainError: its process ended before it was ready.
         """
         if self._engine is None and self.isolation == "process":
-            self._engine = IsolatedEngine(self.engine, self.threads)
+            try:
+                self._engine = IsolatedEngine(self.engine, self.threads)
+            except EngineDied as error:
+                raise FramechainError(
+                    f"{error} while it loaded its models; it said why above, or does so with isolation: none"
+                ) from error
         elif self._engine is None:
             self._engine = engines.load(self.engine)(self.threads)
 
