@@ -326,7 +326,8 @@ class Sqlite(FileSink):
         else:
             base.run, base.sources = run, sources
             base.last.update((name, index) for _, name, index, *_ in frames)
-            self.pause.end()
+            if frames:
+                self.pause.end()
 
     def _sweep(self, base: _Database) -> bool:
         """Delete some of what is too old, whose room is used again; tells whether there may be more."""

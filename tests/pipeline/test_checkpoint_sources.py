@@ -20,11 +20,12 @@ from pipeline.checkpoint.checkpoints import Checkpoints
 from pipeline.checkpoint.claim import Claim
 from pipeline.checkpoint.file import NAME, load, save
 from pipeline.engine import Pipeline
-from pipeline.errors import FramechainError, UsageError
+from pipeline.errors import FramechainError, NotThere, UsageError
 from pipeline.frame import Frame
 from pipeline.metrics import ENDED
 from pipeline.roster import Names
 from pipeline.sinks.jsonl import JsonLines
+from pipeline.source import SourceInfo
 
 
 def camera(name: str, uri: str = "", count: int = 10**9) -> Memory:
@@ -129,6 +130,63 @@ def test_a_run_goes_on_with_the_same_files_and_a_service_with_those_there_are(tm
     indices = {name: [index for source, index in kill.seen if source == name] for name in second.began}
     assert indices["b-2"] == indices["c"] == list(range(20))
     assert indices["a"][0] > 5
+
+
+class Away(Memory):
+    """Cannot be opened, as a file on a disk that is not mounted, or a camera whose path is wrong."""
+
+    def open(self) -> SourceInfo:
+        raise NotThere(f"{self.uri} is not there")
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_what_cannot_be_opened_at_a_restart_is_gone_on_with_once_it_is_back(tmp_path: Path, live: bool) -> None:
+    def source(kind: type[Memory]) -> Memory:
+        uri = "rtsp://a" if live else "/films/a"
+        return kind(id="a", uri=uri, count=10**9, is_live=live, gate=lambda: time.sleep(0.002))
+
+    def sinks() -> list[Any]:
+        return [JsonLines(path=tmp_path / "{source}.jsonl")]
+
+    options = {"service": True, "keep_going": True}
+    first, kill = run(tmp_path, [source(Memory), film("b")], sinks(), on_failure="end", **options)
+    first.start()
+    until(lambda: given_of(tmp_path, "a") > 5)
+    end(first, kill)
+    counted = given_of(tmp_path, "a")
+
+    second, kill = run(tmp_path, [source(Away), film("b")], sinks(), **options)
+    second.start()
+    assert second.began == [None, "b"]
+    until(lambda: second.checkpoints["saved"] > 3)
+    second.stop()
+    second.wait(20)
+    assert given_of(tmp_path, "a") == counted
+
+    third, kill = run(tmp_path, [source(Away), film("b")], sinks(), **options)
+    third.start()
+    assert third.add(source(Memory)).id == "a", "the file that says so was read again"
+    until(lambda: given_of(tmp_path, "a") > counted + 5)
+    assert third.add(source(Memory)).id == "a-2"
+    third.stop()
+    final = third.wait(20)
+    assert "a" not in third._stages[0]._forgotten[:1]
+    indices = [json.loads(line)["frame"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert indices == sorted(set(indices)), "no index twice"
+    assert live or indices == list(range(len(indices)))
+    (a,) = (source for source in final.sources if source.id == "a")
+    assert a.captured == a.finished + sum(a.dropped.values()) > counted
+
+
+def test_a_run_of_files_does_not_go_on_without_one_of_them(tmp_path: Path) -> None:
+    first, kill = run(tmp_path, [film("a"), film("b")])
+    first.start()
+    until(lambda: given_of(tmp_path, "a") > 5)
+    end(first, kill)
+    saved = followed(tmp_path)
+    with pytest.raises(NotThere, match="/films/a is not there"):
+        run(tmp_path, [Away(id="a", uri="/films/a"), film("b")], keep_going=True)[0].run()
+    assert followed(tmp_path) == saved
 
 
 def test_sources_are_added_and_removed_and_the_run_is_killed(tmp_path: Path) -> None:

@@ -137,6 +137,17 @@ def test_an_output_never_overwrites_a_source(tmp_path: Path) -> None:
     document = Document({"sources": [str(video)], "sinks": [{"jsonl": {"path": str(video)}}]})
     with pytest.raises(UsageError, match="would overwrite the source"):
         document.build()
+    for written in (video, tmp_path / "{source}.jpg"):
+        document = Document({"sources": [video.as_uri()], "sinks": [{"jsonl": {"path": str(written)}}]})
+        with pytest.raises(UsageError, match=r"would overwrite the source .*in\.jpg"):
+            document.build()
+
+
+def test_a_flag_for_a_stage_with_no_options_that_can_be_is_no_error_of_ours() -> None:
+    document = Document({"sources": ["test:"], "stages": [{"detect": 0.4}]})
+    document.set("stages", "detect", "confidence", 0.3, "--confidence")
+    with pytest.raises(UsageError, match="a stage is a name, or a name with its options"):
+        document.build()
 
 
 def test_the_schema_accepts_what_the_loader_accepts(tmp_path: Path) -> None:

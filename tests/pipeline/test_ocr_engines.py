@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.errors import FramechainError
 from pipeline.frame import Frame
 from pipeline.ocr.characters import Characters
 from pipeline.ocr.consensus import Reading
@@ -170,3 +171,6 @@ def test_an_engine_that_crashes_costs_one_crop_and_comes_back(isolated: Isolated
 def test_an_engine_that_will_not_load_in_its_process_is_told() -> None:
     with pytest.raises(EngineDied, match="ended with exit code 1"):
         IsolatedEngine("no-such-engine")
+    stage = ReadText.model_construct(**(ReadText(isolation="process").model_dump() | {"engine": "no-such-engine"}))
+    with pytest.raises(FramechainError, match="ended with exit code 1 while it loaded its models"):
+        stage.open()

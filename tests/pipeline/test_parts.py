@@ -135,6 +135,55 @@ def test_video_parts_are_deleted_too(tmp_path: Path) -> None:
     assert names(tmp_path) == [f"out-{n:06d}.mp4" for n in (7, 8, 9, 10)]
 
 
+@pytest.mark.parametrize("kind", [JsonLines, Video])
+def test_the_last_parts_of_sources_that_ended_are_deleted_too(kind: Any, tmp_path: Path) -> None:
+    suffix = ".mp4" if kind is Video else ".jsonl"
+    most = 2500 if kind is JsonLines else 12_000
+    sink = kind(path=tmp_path / f"{{source}}-{{part}}{suffix}", rotate={"bytes": 10**9, "keep_bytes": most})
+    sink.open()
+    for number in range(20):
+        sink.begin(info(f"gate{number}", live=True))
+        for one in frames(10, f"gate{number}"):
+            sink.write(one)
+        sink.end(f"gate{number}")
+    sink.close()
+    left = sorted(int(name.split("-")[0].removeprefix("gate")) for name in names(tmp_path))
+    assert 0 < len(left) < 10
+    assert left == list(range(20 - len(left), 20)), "the newest"
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= most
+
+
+@pytest.mark.parametrize("kind", [JsonLines, Video])
+def test_parts_of_a_pipe_that_a_checkpoint_does_not_know_stay(kind: Any, tmp_path: Path) -> None:
+    """What came through a pipe comes never again."""
+    suffix = ".mp4" if kind is Video else ".jsonl"
+    rotated = {"path": tmp_path / f"out{suffix}", "rotate": {"seconds": 1}}
+
+    def begun(state: dict[str, Any] | None) -> Any:
+        sink = kind(**rotated)
+        sink.open()
+        if state is not None:
+            sink.load_state_dict(state)
+        sink.begin(SourceInfo("stdin", "-", 64, 48, 10.0))
+        return sink
+
+    killed = begun(None)
+    for one in frames(15, "stdin"):
+        killed.write(one)
+    state = killed.state_dict()
+    for one in list(frames(40, "stdin"))[15:]:
+        killed.write(one)
+    killed.close()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 4
+    again = begun(state)
+    for one in frames(15, "stdin"):
+        again.write(one)
+    again.close()
+    assert names(tmp_path) == [f"out-{n:06d}{suffix}" for n in range(1, 7)]
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
 def test_a_file_that_parts_do_not_overwrite_stays(tmp_path: Path) -> None:
     (tmp_path / "out.mp4").write_text("another run's")
     written(Video(path=tmp_path / "out.mp4", rotate={"seconds": 10}), frames(3))
@@ -334,6 +383,7 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for(kind: str, disk: Path, m
     sink.close()
     if kind == "csv":
         (table,) = disk.glob("*.csv")
+        assert table.name == "out.csv", "what could not be begun is no part"
         rows = table.read_text().splitlines()
         assert (rows[0] + "\n", len(rows) - 1) == (Csv.header, 100 - sink.dropped["disk full"])
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_sinks_lines import IMAGE, frame, info
 
-from pipeline.errors import UsageError
+from pipeline.errors import FramechainError, UsageError
 from pipeline.frame import Frame
 from pipeline.sinks.sqlite import Sqlite
 
@@ -121,6 +121,31 @@ def test_while_another_program_holds_it_rows_wait(tmp_path: Path, monkeypatch: p
     holder.close()
 
 
+def test_a_camera_that_joins_while_another_program_holds_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sinks.sqlite._BUSY", 0.05)
+    path = tmp_path / "out.db"
+    written(Sqlite(path=path), frame())
+    holder = sqlite3.connect(path)
+    holder.execute("BEGIN IMMEDIATE")
+    sink = Sqlite(path=path, commit=60)
+    sink.open()
+    for name in ("street", "lane"):
+        sink.begin(info(name))
+        sink.write(frame(name))
+    with pytest.raises(FramechainError, match="locked by another program"):
+        sink.state_dict()
+    holder.rollback()
+    run = sink.state_dict()["runs"][str(path)]
+    assert (run["run"], run["last"]) == (2, {"street": 4, "lane": 4})
+    sink.close()
+    held = "SELECT run, name, frame FROM frames f, sources s ON s.id = source"
+    assert ask(path, held) == [(1, "street", 4), (2, "street", 4), (2, "lane", 4)]
+    assert not sink.dropped
+    holder.close()
+
+
 def test_old_frames_go_with_all_that_is_theirs(tmp_path: Path) -> None:
     path = tmp_path / "out.db"
     sink = Sqlite(path=path, commit=0.02, keep_seconds=3600)
@@ -136,6 +161,24 @@ def test_old_frames_go_with_all_that_is_theirs(tmp_path: Path) -> None:
     sink.close()
     assert ask(path, "SELECT frame FROM frames") == [(2,)]
     assert ask(path, "SELECT count(*) FROM tracks") == [(2,)]
+
+
+def test_old_frames_go_as_fast_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.sinks.sqlite._SWEPT", 10)
+    path = tmp_path / "out.db"
+    sink = Sqlite(path=path, commit=0.5, keep_seconds=3600)
+    sink.open()
+    sink.begin(info("street"))
+    for index in range(1000):
+        sink.write(frame(index=index))
+    last = frame(index=1000)
+    last.captured_at = time.time()
+    sink.write(last)
+    deadline = time.monotonic() + 20
+    while ask(path, "SELECT frame FROM frames") != [(1000,)] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert ask(path, "SELECT frame FROM frames") == [(1000,)]
+    sink.close()
 
 
 def test_a_spoilt_database_is_refused_in_one_line(tmp_path: Path) -> None:
