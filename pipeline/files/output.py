@@ -200,6 +200,7 @@ class PartedSink(FileSink, ABC):
     _before: dict[str, Any] = PrivateAttr(default_factory=dict)
     _kept: Kept | None = PrivateAttr(None)
     _resumed: bool = PrivateAttr(False)
+    _earlier: list[str] = PrivateAttr(default_factory=list)  # outputs of earlier runs, whose parts stay a while
     _once: set[Path] = PrivateAttr(default_factory=set)  # with frames of what never comes again: a camera, a pipe
 
     def begin(self, source: SourceInfo) -> None:
@@ -219,7 +220,9 @@ class PartedSink(FileSink, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """How many parts each output has, those of sources that are not back yet too."""
-        return {"series": self._before | {str(path): series.state_dict() for path, series in self._series.items()}}
+        series = self._before | {str(path): series.state_dict() for path, series in self._series.items()}
+        kept = dict.fromkeys([*self._earlier, *map(str, self._written), *series]) if self.kept.limited else {}
+        return {"series": series, "kept": list(kept)[-_WRITTEN:]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after these parts.
@@ -232,6 +235,14 @@ class PartedSink(FileSink, ABC):
         self._before = {path: told for path, told in series.items() if path not in self._forgotten}
         for path, told in self._before.items():
             Series(Path(path), self.rotate, live=False).load_state_dict(told)
+        self._earlier = [str(path) for path in state.get("kept", ()) if self._is_one_of_mine(str(path))]
+        self.kept.adopt(map(Path, self._earlier))
+
+    def _is_one_of_mine(self, path: str) -> bool:
+        """Whether it is what the sink's path gives for a source: parts of others are not deleted, whoever says so."""
+        template = str(self.path.expanduser()).split(PLACEHOLDER)
+        found = re.fullmatch(r"([\w.-]+)".join(map(re.escape, template)), path)
+        return found is not None and all(file_safe(name) == name for name in found.groups())
 
     def next_part(self, source: str, timestamp: float | None = None) -> Path:
         """The file of a source's next part, which begins with the frame of that timestamp.
@@ -264,6 +275,7 @@ class PartedSink(FileSink, ABC):
         self._series.clear()
         self._before.clear()
         self._once.clear()
+        self._earlier.clear()
         self._kept, self._resumed = None, False
         super().close()
 

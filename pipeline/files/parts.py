@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
+import os
+import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -140,7 +144,7 @@ class Series:
 class Kept:
     """The finished parts of this run, the oldest of which are deleted when there are too many.
 
-    Nothing is deleted that this run did not make. One thread uses it at a time.
+    Nothing is deleted that this run did not make, or one that it goes on from. One thread uses it at a time.
     """
 
     def __init__(self, rotation: Rotation | None) -> None:
@@ -149,13 +153,38 @@ class Kept:
         self._parts: deque[tuple[float, int, Path]] = deque()
         self._size = 0
 
+    def adopt(self, outputs: Iterable[Path]) -> None:
+        """Take over the parts of live sources that an earlier run left of these outputs; before any is added.
+
+        What tells how old one is, is when it was written last.
+        """
+        if not self.limited:
+            return
+        now, clock, found = time.time(), time.monotonic(), {}
+        for output in outputs:
+            pattern = str(with_part(output))
+            exactly = re.compile(_UTC.join(map(re.escape, pattern.split(PART))))
+            for text in glob.iglob("*".join(map(glob.escape, pattern.split(PART)))):
+                if exactly.fullmatch(text):
+                    with suppress(OSError):  # deleted by somebody else
+                        told = os.stat(text)
+                        found[Path(text)] = (clock - max(0.0, now - told.st_mtime), told.st_size)
+        parts = sorted((ended, size, path) for path, (ended, size) in found.items())
+        self._parts.extend(parts)
+        self._size += sum(size for _, size, _ in parts)
+
+    @property
+    def limited(self) -> bool:
+        """Whether any is ever deleted."""
+        return self._seconds is not None or self._bytes is not None
+
     def add(self, path: Path, ended: float) -> None:
         """A part is finished; delete those that are too old, or too much, now.
 
         Args:
             ended: when, on the clock of its series, seconds.
         """
-        if self._seconds is None and self._bytes is None:
+        if not self.limited:
             return
         size = path.stat().st_size if path.exists() else 0
         self._parts.append((ended, size, path))
@@ -179,6 +208,10 @@ def with_part(path: Path) -> Path:
     'out-{part}.mp4'
     """
     return path if PART in str(path) else path.with_name(f"{path.stem}-{PART}{path.suffix}")
+
+
+_UTC = r"\d{8}T\d{6}\.\d{3}Z"
+"""What `_utc` gives, and nothing else in a name."""
 
 
 def _utc(milliseconds: int) -> str:

@@ -1,7 +1,9 @@
 """Parts of an output: names, seams, what is kept, a full disk."""
 
 import logging
+import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -151,6 +153,48 @@ def test_the_last_parts_of_sources_that_ended_are_deleted_too(kind: Any, tmp_pat
     assert 0 < len(left) < 10
     assert left == list(range(20 - len(left), 20)), "the newest"
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= most
+
+
+@pytest.mark.parametrize("rotation", [{"keep_bytes": 1000}, {"keep_seconds": 3600}], ids=["bytes", "seconds"])
+def test_parts_of_the_run_that_is_gone_on_from_are_deleted_in_their_turn(
+    rotation: dict[str, Any], tmp_path: Path
+) -> None:
+    def sink() -> JsonLines:
+        made = JsonLines(path=tmp_path / "{source}.jsonl", rotate={"bytes": 500, **rotation})
+        made.open()
+        return made
+
+    def record(one: JsonLines, *sources: str) -> None:
+        for name in sources:
+            one.begin(info(name, live=True))
+            for each in frames(25, name):
+                one.write(each)
+
+    first = sink()
+    record(first, "gate", "yard")
+    first.end("yard")
+    state = first.state_dict()
+    first.close()
+    before = sorted(tmp_path.iterdir(), key=lambda path: path.name[5:])
+    for age, path in enumerate(reversed(before)):
+        os.utime(path, (time.time() - 4000 - age,) * 2)
+    others = [tmp_path / name for name in ("hall-20200101T000000.000Z.jsonl", "gate-20200101.jsonl", "gate.jsonl")]
+    for other in others:
+        other.write_text("somebody else's\n")
+
+    second = sink()
+    second.load_state_dict(state | {"kept": [*state["kept"], str(tmp_path / "../x.jsonl"), str(tmp_path / "hall")]})
+    record(second, "gate")
+    second.end("gate")
+    again = second.state_dict()
+    second.close()
+    assert all(other.exists() for other in others)
+    assert not any(path.exists() for path in before)
+    if "keep_bytes" in rotation:
+        assert sum(path.stat().st_size for path in set(tmp_path.iterdir()) - set(others)) <= 1000
+    assert sorted(again["kept"]) == [str(tmp_path / "gate.jsonl"), str(tmp_path / "yard.jsonl")], (
+        "yard's parts are known on"
+    )
 
 
 @pytest.mark.parametrize("kind", [JsonLines, Video])
