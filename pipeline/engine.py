@@ -39,8 +39,9 @@ from trackers.registry import nearest
 logger = logging.getLogger("framechain")
 
 # A file on a disk that hangs cannot be interrupted from outside; once nothing more is wanted of it, its reader gets
-# this many seconds and is then left behind (its thread does not keep the process alive).
-_READER_GRACE = 1.0
+# this many seconds, so that the end takes one at most, and is then left behind (its thread does not keep the process
+# alive).
+_READER_GRACE = 0.8
 
 Phase = Literal["starting", "running", "stopping", "ended"]
 
@@ -277,7 +278,8 @@ class Pipeline:
 
         Returns:
             what is known of it, with the id that it got: no other source of this run has or had it. With `keep_going`
-            that may be a camera that is not there yet: its size is 0 × 0, and it joins once it is there.
+            that may be a camera that is not there yet: its size is 0 × 0, and it joins once it is there. What is gone
+            on with from a checkpoint may have come to its end before; nothing more comes of it.
 
         Raises:
             FramechainError: it cannot be opened, or the run has ended; the others go on.
@@ -292,6 +294,10 @@ class Pipeline:
             with self._changing:
                 saved, wanted, onward = self._checkpoints, info.id, None
                 info = replace(info, id=self._names.new(wanted) if saved is None else saved.name(info))
+                if saved is not None and saved.ended(info.id):
+                    logger.info("%s came to its end in an earlier run", info.id)
+                    supervisor.close(0)
+                    return info
                 try:
                     self._intake.expect(info)
                 except Aborted:

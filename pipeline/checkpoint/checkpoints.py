@@ -186,8 +186,10 @@ class Checkpoints:
     def name(self, info: SourceInfo) -> str:
         """The id of a source: the one it had in an earlier run, if it was not there in this one yet, or a new one."""
         with self._lock:
-            for name, known in self._known.items():
-                if name not in self._awaited or known.wanted != info.id:
+            # one that stands twice in a configuration and was opened once is the one that was not missed
+            for name in sorted(self._awaited, key=lambda name: (name in self._absent, list(self._known).index(name))):
+                known = self._known[name]
+                if known.wanted != info.id:
                     continue
                 difference = known.differs(info)
                 # what is another file now is one that went and one that came, where that may happen
@@ -201,9 +203,9 @@ class Checkpoints:
 
         What is known of it is kept, so that it is gone on with once it is back.
         """
-        where = place(source.uri, source.live)
+        where = {place(source.uri, live) for live in (True, False)}
         for name, known in self._known.items():
-            if name in self._awaited - self._absent and source.id in ("", known.wanted) and known.place == where:
+            if name in self._awaited - self._absent and source.id in ("", known.wanted) and known.place in where:
                 self._absent.add(name)
                 if not known.repeats:  # this run's checkpoints tell nothing of what it gave after that of the last
                     known.progress.index += self._unknown(None)
@@ -236,7 +238,7 @@ class Checkpoints:
                 self._ended.add(progress)
                 self._unread.update(progress.unread)
             self._gone = list(gone)
-            self._awaited = {name for name in self._absent if not self._known[name].progress.ended}
+            self._awaited &= self._absent
         for name, info in named.items():
             self.join(name, info)
 
@@ -318,8 +320,9 @@ class Checkpoints:
             logger.info("%s goes on after frame %d (%.1f s)", source, progress.index, progress.timestamp)
             return Onward(progress.index, progress.timestamp, progress.given)
         unknown = 0 if passing else self._unknown(info.fps)
-        if progress.index < 0:  # of one that joined after the checkpoint, too, frames may have been given
-            return Onward(-1, 0.0, 0, unknown) if unknown else None
+        if not progress.seen_at:  # of one that joined after the checkpoint, too, frames may have been given
+            lead = progress.index + 1 + unknown
+            return Onward(-1, 0.0, 0, lead) if lead else None
         away = time.time() - progress.seen_at
         later = progress.timestamp + (away if away >= 0 else self._unsure)  # the clock was set back
         logger.info("%s goes on after %.0f s", source, later - progress.timestamp)
@@ -331,7 +334,7 @@ class Checkpoints:
 
     def ended(self, source: str) -> bool:
         """Whether there is nothing more of a source."""
-        return self._known[source].progress.ended
+        return source in self._known and self._known[source].progress.ended
 
     @property
     def gone(self) -> Progress:
@@ -387,7 +390,7 @@ class Checkpoints:
     def begin(self, source: str, line: float) -> float:
         """A source joins the line. Returns where the files were then: `line`, or what it was in an earlier run."""
         progress = self._known[source].progress
-        if progress.index < 0:
+        if not progress.seen_at:
             progress.joined = line
         return progress.joined
 
@@ -444,14 +447,17 @@ class Checkpoints:
         with self._lock:
             self._passing, self._unsaved = True, False
             leaving = [name for name in self._left if name in self._known and self._known[name].progress.ended]
+            readers = []
             for name in leaving:
                 one = self._known.pop(name).progress
+                readers.append(self._readers.pop(name, _Unread(one.unread.copy())))
                 one.unread.clear()  # its reader's count tells
                 self._ended.add(one)
             self._left &= self._known.keys()
+            self._awaited &= self._known.keys()
             sources = {name: known.copy() for name, known in self._known.items()}
             mark = Mark(sources, self._ended.copy(), self._line, clean, self._done)
-            mark.leaving = [self._readers.pop(name) for name in leaving]
+            mark.leaving = readers
             return mark
 
     # At its end.
@@ -550,6 +556,13 @@ class Checkpoints:
             "outputs": self._outputs,
             "parts": mark.parts,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """What was counted of a source that was not read again."""
+
+    dropped: Counter[str]
 
 
 @dataclass(frozen=True, slots=True)

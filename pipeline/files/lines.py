@@ -83,7 +83,7 @@ class LineSink(PartedSink, ABC):
         """
         super().load_state_dict(state)
         ends = {str(path): _End(**end) for path, end in state["ends"].items()}
-        self._ends = {path: end for path, end in ends.items() if path not in self._forgotten}
+        self._ends = {path: end for path, end in ends.items() if self.is_mine(path)}
         for path, end in self._ends.items():
             if type(end.size) is not int or end.size < 0:
                 raise ValueError(f"no file has {end.size!r:.20} bytes")
@@ -145,7 +145,8 @@ class LineSink(PartedSink, ABC):
     def _end_part(self, path: Path, source: str) -> None:
         file = self._files.pop(path)
         file.close()
-        self.kept.add(file.path, self.series(source).now)
+        series = self.series(source)
+        self.kept.add(file.path, series.now, series.live)
 
 
 @dataclass(frozen=True, slots=True)

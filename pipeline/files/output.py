@@ -155,7 +155,8 @@ class FileSink(Sink, ABC):
         else:
             name, taken = file_safe(source), set(self._claimed.values()) - {self._claimed.get(source)}
             path, n = filled(self.path, name), 2
-            while path in taken or path in self._written:  # "a/b" and "a_b" are one name when made safe
+            # "a/b" and "a_b" are one name when made safe
+            while path in taken or path in self._written or str(path) in self._forgotten:
                 path, n = filled(self.path, f"{name}-{n}"), n + 1
             make_inside(path, self.path)
         self._claimed[source] = path
@@ -173,6 +174,13 @@ class FileSink(Sink, ABC):
         """What becomes of the source's own file is not this run's business."""
         if self.own_files:
             self._forgotten.add(str(filled(self.path, file_safe(source))))
+
+    def is_mine(self, path: str) -> bool:
+        """Whether it is what the sink's path gives for a source; what others write is not touched, whoever says so."""
+        template = str(self.path.expanduser()).split(PLACEHOLDER)
+        found = re.fullmatch(r"([\w.-]+)".join(map(re.escape, template)), path)
+        inside = found is not None and all(name.strip(".") for name in found.groups())
+        return inside and path not in self._forgotten
 
     @property
     def own_files(self) -> bool:
@@ -200,20 +208,28 @@ class PartedSink(FileSink, ABC):
     _before: dict[str, Any] = PrivateAttr(default_factory=dict)
     _kept: Kept | None = PrivateAttr(None)
     _resumed: bool = PrivateAttr(False)
-    _earlier: list[str] = PrivateAttr(default_factory=list)  # outputs of earlier runs, whose parts stay a while
+    _firsts: dict[str, str] = PrivateAttr(default_factory=dict)  # by output: `Series.first`, of earlier runs too
     _once: set[Path] = PrivateAttr(default_factory=set)  # with frames of what never comes again: a camera, a pipe
+    _timed: set[Path] = PrivateAttr(default_factory=set)  # of live sources
 
     def begin(self, source: SourceInfo) -> None:
         """Take note of whether the source's frames come again."""
         super().begin(source)
+        path = self._claimed[source.id]
+        if source.live:
+            self._timed.add(path)
         if not source.repeats:
-            self._once.add(self._claimed[source.id])
+            self._once.add(path)
+            if path in self._series:
+                self._series[path].keeps = self._resumed
 
     def series(self, source: str) -> Series:
         """The parts that a source's frames go into."""
         path = self._claimed[source]
         if path not in self._series:
-            self._series[path] = Series(path, self.rotate, self._live, keeps=self._resumed and path in self._once)
+            self._series[path] = Series(
+                path, self.rotate, live=path in self._timed, keeps=self._resumed and path in self._once
+            )
             if (before := self._before.pop(str(path), None)) is not None:
                 self._series[path].load_state_dict(before)
         return self._series[path]
@@ -221,8 +237,10 @@ class PartedSink(FileSink, ABC):
     def state_dict(self) -> dict[str, Any]:
         """How many parts each output has, those of sources that are not back yet too."""
         series = self._before | {str(path): series.state_dict() for path, series in self._series.items()}
-        kept = dict.fromkeys([*self._earlier, *map(str, self._written), *series]) if self.kept.limited else {}
-        return {"series": series, "kept": list(kept)[-_WRITTEN:]}
+        for path, one in self._series.items():
+            self._note_first(path, one)
+        once = [str(path) for path in self._once]
+        return {"series": series, "once": once, "firsts": dict(self._firsts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after these parts.
@@ -232,17 +250,20 @@ class PartedSink(FileSink, ABC):
         """
         self._resumed = True
         series = {str(path): dict(told) for path, told in state["series"].items()}
-        self._before = {path: told for path, told in series.items() if path not in self._forgotten}
+        self._before = {path: told for path, told in series.items() if self.is_mine(path)}
         for path, told in self._before.items():
             Series(Path(path), self.rotate, live=False).load_state_dict(told)
-        self._earlier = [str(path) for path in state.get("kept", ()) if self._is_one_of_mine(str(path))]
-        self.kept.adopt(map(Path, self._earlier))
+        self._once = {Path(path) for path in state.get("once", ()) if self.is_mine(path)}
+        for path, first in state.get("firsts", {}).items():
+            if self.is_mine(path) or path in self._forgotten:  # parts of what is gone are deleted in their turn
+                self._firsts[str(path)] = str(first)
+        self.kept.adopt(self._firsts)
 
-    def _is_one_of_mine(self, path: str) -> bool:
-        """Whether it is what the sink's path gives for a source: parts of others are not deleted, whoever says so."""
-        template = str(self.path.expanduser()).split(PLACEHOLDER)
-        found = re.fullmatch(r"([\w.-]+)".join(map(re.escape, template)), path)
-        return found is not None and all(file_safe(name) == name for name in found.groups())
+    def _note_first(self, path: Path, series: Series) -> None:
+        if series.first is not None:
+            self._firsts.setdefault(str(path), series.first)
+            while len(self._firsts) > _WRITTEN:
+                del self._firsts[next(iter(self._firsts))]
 
     def next_part(self, source: str, timestamp: float | None = None) -> Path:
         """The file of a source's next part, which begins with the frame of that timestamp.
@@ -260,8 +281,10 @@ class PartedSink(FileSink, ABC):
         path = self._claimed.get(source)
         super().end(source)
         if path is not None and self.own_files:
-            self._series.pop(path, None)
+            if (series := self._series.pop(path, None)) is not None:
+                self._note_first(path, series)
             self._once.discard(path)
+            self._timed.discard(path)
 
     @property
     def kept(self) -> Kept:
@@ -275,7 +298,8 @@ class PartedSink(FileSink, ABC):
         self._series.clear()
         self._before.clear()
         self._once.clear()
-        self._earlier.clear()
+        self._timed.clear()
+        self._firsts.clear()
         self._kept, self._resumed = None, False
         super().close()
 

@@ -9,11 +9,12 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
@@ -55,10 +56,14 @@ class Series:
         rotation: when to begin a new part; None: only when asked.
         live: whether its frames come from a live source. keeps: whether files that are there already are not its own
             to write anew, as what they hold never comes again.
+
+    Attributes:
+        first: what stands for `{part}` in the name of the first part that has a time there; None before.
     """
 
     def __init__(self, path: Path, rotation: Rotation | None, live: bool, keeps: bool = False) -> None:
-        self._path, self._rotation, self._live, self.keeps = path, rotation, live, keeps
+        self._path, self._rotation, self.live, self.keeps = path, rotation, live, keeps
+        self.first: str | None = None
         self._plain = rotation is None and PART not in str(path)
         self._number = 0
         self._since: float | None = None
@@ -77,7 +82,7 @@ class Series:
 
     def state_dict(self) -> dict[str, Any]:
         """How many parts there are, and when the last one began on a clock that another process has too."""
-        return {"number": self._number, "since": None if self._live else self._since}
+        return {"number": self._number, "since": None if self.live else self._since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after these parts.
@@ -90,7 +95,7 @@ class Series:
             raise ValueError(f"{number!r:.20} parts are none")
         if since is not None and not (isinstance(since, float) and math.isfinite(since)):
             raise ValueError(f"a part begins at no time, {since!r:.20}")
-        self._number, self._since = number, None if self._live else since
+        self._number, self._since = number, None if self.live else since
 
     def due(self, timestamp: float, size: int) -> bool:
         """Whether the next frame, of `timestamp` in seconds, belongs into a new part.
@@ -109,7 +114,7 @@ class Series:
 
     def clock(self, timestamp: float) -> float:
         """What the length of parts is measured by: media time, or for live sources a clock that is never set."""
-        self._now = time.monotonic() if self._live else timestamp
+        self._now = time.monotonic() if self.live else timestamp
         return self._now
 
     @property
@@ -123,7 +128,7 @@ class Series:
         self._since = None if timestamp is None else self.clock(timestamp)
         if self._plain and self._number == 1 and not (self.keeps and self._path.exists()):
             return self._path
-        if not self._live:
+        if not self.live:
             while self.keeps and self.current.exists():
                 self._number += 1
             return self.current
@@ -131,6 +136,7 @@ class Series:
         self._stamp = max(self._stamp + 1, round(time.time() * 1000))
         while (path := self._named(_utc(self._stamp))).exists():
             self._stamp += 1
+        self.first = self.first or _utc(self._stamp)
         return path
 
     def withdraw(self) -> None:
@@ -144,61 +150,75 @@ class Series:
 class Kept:
     """The finished parts of this run, the oldest of which are deleted when there are too many.
 
-    Nothing is deleted that this run did not make, or one that it goes on from. One thread uses it at a time.
+    Nothing is deleted that this run did not make, or one that it goes on from, nor the newest part. One thread uses it
+    at a time.
     """
 
     def __init__(self, rotation: Rotation | None) -> None:
         self._seconds = None if rotation is None else rotation.keep_seconds
         self._bytes = None if rotation is None else rotation.keep_bytes
-        self._parts: deque[tuple[float, int, Path]] = deque()
         self._size = 0
+        self._numbers = count()
+        # the oldest first, by whether their source is live: the two have different clocks
+        self._parts: dict[bool, deque[_Part]] = {True: deque(), False: deque()}
 
-    def adopt(self, outputs: Iterable[Path]) -> None:
-        """Take over the parts of live sources that an earlier run left of these outputs; before any is added.
+    def adopt(self, outputs: Mapping[str, str]) -> None:
+        """Take over what earlier runs left of these outputs of live sources, before any part is added.
 
         What tells how old one is, is when it was written last.
+
+        Args:
+            outputs: for each, by its path, what stands for `{part}` in the name of the first part of those runs.
         """
-        if not self.limited:
+        if self._seconds is None and self._bytes is None:
             return
-        now, clock, found = time.time(), time.monotonic(), {}
-        for output in outputs:
-            pattern = str(with_part(output))
-            exactly = re.compile(_UTC.join(map(re.escape, pattern.split(PART))))
-            for text in glob.iglob("*".join(map(glob.escape, pattern.split(PART)))):
-                if exactly.fullmatch(text):
+        firsts = {str(with_part(Path(output))): first for output, first in outputs.items()}
+        folders = {os.path.dirname(template).replace(PART, "\0") for template in firsts}
+        now, clock, found = time.time(), time.monotonic(), []
+        for folder in folders:
+            for name in glob.iglob(os.path.join(glob.escape(folder).replace("\0", "*"), "*")):
+                stamp, first = re.search(_UTC, name), firsts.get(re.sub(_UTC, PART, name))
+                if stamp is not None and first is not None and stamp[0] >= first:
                     with suppress(OSError):  # deleted by somebody else
-                        told = os.stat(text)
-                        found[Path(text)] = (clock - max(0.0, now - told.st_mtime), told.st_size)
-        parts = sorted((ended, size, path) for path, (ended, size) in found.items())
-        self._parts.extend(parts)
-        self._size += sum(size for _, size, _ in parts)
+                        told = os.stat(name)
+                        found.append((clock - max(0.0, now - told.st_mtime), told.st_size, name))
+        for ended, size, name in sorted(found):
+            self._append(Path(name), size, ended, True)
 
-    @property
-    def limited(self) -> bool:
-        """Whether any is ever deleted."""
-        return self._seconds is not None or self._bytes is not None
-
-    def add(self, path: Path, ended: float) -> None:
+    def add(self, path: Path, ended: float, live: bool) -> None:
         """A part is finished; delete those that are too old, or too much, now.
 
         Args:
-            ended: when, on the clock of its series, seconds.
+            ended: when, on the clock of its series, seconds. live: whether that is the one for live sources.
         """
-        if not self.limited:
+        if self._seconds is None and self._bytes is None:
             return
-        size = path.stat().st_size if path.exists() else 0
-        self._parts.append((ended, size, path))
+        self._append(path, path.stat().st_size if path.exists() else 0, ended, live)
+        while self._seconds is not None and ended - self._parts[live][0].ended > self._seconds:
+            self._delete(self._parts[live])
+        while self._bytes is not None and self._size > self._bytes and sum(map(len, self._parts.values())) > 1:
+            self._delete(min(filter(None, self._parts.values()), key=lambda parts: parts[0].number))
+
+    def _append(self, path: Path, size: int, ended: float, live: bool) -> None:
+        self._parts[live].append(_Part(next(self._numbers), path, size, ended))
         self._size += size
-        while self._parts and (
-            (self._bytes is not None and self._size > self._bytes)
-            or (self._seconds is not None and ended - self._parts[0][0] > self._seconds)
-        ):
-            _, size, oldest = self._parts.popleft()
-            self._size -= size
-            try:
-                oldest.unlink(missing_ok=True)
-            except OSError as error:
-                logger.warning("cannot delete the old part %s: %s", oldest, error.strerror)
+
+    def _delete(self, parts: deque[_Part]) -> None:
+        oldest = parts.popleft()
+        self._size -= oldest.size
+        try:
+            oldest.path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("cannot delete the old part %s: %s", oldest.path, error.strerror)
+
+
+class _Part(NamedTuple):
+    """A finished part: in which place it was finished, its bytes, and when, on its clock."""
+
+    number: int
+    path: Path
+    size: int
+    ended: float
 
 
 def with_part(path: Path) -> Path:

@@ -32,6 +32,9 @@ Begin = Callable[[SourceInfo], None]
 _GRACE = 1.0
 """Seconds that a source gets beyond its own timeout to say what is wrong, before its thread is left behind."""
 
+_FAREWELL = 0.8
+"""Seconds that a source that hangs gets to let go at the end, so that the whole end takes one at most."""
+
 _FIRST_PAUSE = 0.1
 """Seconds before the first attempt to open it again; twice as many before each further one, up to the longest pause."""
 
@@ -203,7 +206,7 @@ class Supervisor:
             self._end(error)
 
     def close(self, wait: float | None = None) -> bool:
-        """Give no more frames and let go of everything, within `wait` seconds (one, if not told otherwise).
+        """Give no more frames and let go of everything, within `wait` seconds, if it is not told otherwise within 0.8.
 
         Returns:
             Whether no reader is left behind.
@@ -213,7 +216,7 @@ class Supervisor:
             if self._file is not None:
                 self._file.close()
                 return True
-            deadline = time.monotonic() + (_GRACE if wait is None else wait)
+            deadline = time.monotonic() + (_FAREWELL if wait is None else wait)
             while self._readers and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
             return not self._readers

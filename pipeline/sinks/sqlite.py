@@ -138,16 +138,16 @@ class Sqlite(FileSink):
     def begin(self, source: SourceInfo) -> None:
         """Open the database of this source, or of all sources, and write down what the source is."""
         super().begin(source)
-        self._infos[source.id] = source
-        try:
-            with self._lock:
-                self._flush(self._base(source.id))
-        except DiskFull as error:
-            self.await_room(source.id, error)
         if self._writer is None:
             self._ending.clear()
             self._writer = threading.Thread(target=self._write_now_and_then, name="sqlite", daemon=True)
             self._writer.start()
+        with self._lock:
+            self._infos[source.id] = source
+            try:
+                self._flush(self._base(source.id))
+            except DiskFull as error:
+                self.await_room(source.id, error)
 
     def recorded(self, frame: Frame) -> None:
         """It waits to be written; after a full disk it is written at once, to tell whether there is room."""
@@ -192,9 +192,10 @@ class Sqlite(FileSink):
                 except FramechainError as error:
                     self._failure = self._failure or error  # raised by whoever writes next
                     raise
-                if base.frames or base.run is None:
-                    raise FramechainError(f"{base.path} is locked by another program")
-                runs[str(base.path)] = _Run(base.run, base.started_at, dict(base.last))
+                if base.frames or self._joining(base):
+                    raise FramechainError(self.trouble or f"{base.path} is locked by another program")
+                if base.run is not None:  # else nothing was written
+                    runs[str(base.path)] = _Run(base.run, base.started_at, dict(base.last))
             return {"runs": {path: asdict(run) for path, run in runs.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -202,7 +203,7 @@ class Sqlite(FileSink):
         self._before = {
             str(path): _Run(int(one["run"]), float(one["started_at"]), {str(k): int(n) for k, n in one["last"].items()})
             for path, one in state["runs"].items()
-            if str(path) not in self._forgotten
+            if self.is_mine(str(path))
         }
 
     def end(self, source: str) -> None:
@@ -265,25 +266,31 @@ class Sqlite(FileSink):
         return base
 
     def _write_now_and_then(self) -> None:
-        while not self._ending.wait(self.commit):
+        old = False
+        while not self._ending.wait(_ASIDE if old else self.commit):
             with self._lock:
                 bases = list(self._databases.values())
-            for base in bases:
-                self._write_one(base)
+            old = sum(map(self._write_one, bases)) > 0
 
-    def _write_one(self, base: _Database) -> None:
-        swept, old = 0, True
-        while old and not (swept and self._ending.wait(_ASIDE)):
-            with self._lock:
-                if self._databases.get(base.path) is not base:  # its source ended
-                    return
-                try:
-                    self._flush(base)
-                    old = self._sweep(base)
-                except FramechainError as error:
-                    self._failure = self._failure or error  # raised by whoever writes next
-                    return
-            swept += 1
+    def _write_one(self, base: _Database) -> bool:
+        """Write what waits for a database; tells whether there may be more to delete in it."""
+        with self._lock:
+            if self._databases.get(base.path) is not base:  # its source ended
+                return False
+            try:
+                self._flush(base)
+                return self._sweep(base)
+            except FramechainError as error:
+                self._failure = self._failure or error  # raised by whoever writes next
+                return False
+
+    def _joining(self, base: _Database) -> list[SourceInfo]:
+        """The sources that are not in a database yet."""
+        return [
+            info
+            for name, info in self._infos.items()
+            if name not in base.sources and self._claimed.get(name) == base.path
+        ]
 
     def _flush(self, base: _Database) -> None:
         """Write what waits in one transaction; where there is no room for it, count it or fail.
@@ -291,11 +298,7 @@ class Sqlite(FileSink):
         What another program's lock keeps out waits on, new sources too.
         """
         frames, tracks, texts = base.frames, base.tracks, base.texts
-        joining = [
-            info
-            for name, info in self._infos.items()
-            if name not in base.sources and self._claimed.get(name) == base.path
-        ]
+        joining = self._joining(base)
         if not (frames or joining):
             return
         base.frames, base.tracks, base.texts = [], [], []
@@ -312,7 +315,7 @@ class Sqlite(FileSink):
                     values = ", ".join("?" * columns)
                     numbered = ((free + row[0], *row[1:]) for row in part)
                     base.connection.executemany(f"INSERT INTO {table} VALUES ({values})", numbered)
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is, the frames are counted
             failure = _cannot_write(base.path, error)
             if "locked" in str(error) and len(frames) < _WAITING:
                 base.frames, base.tracks, base.texts = frames, tracks, texts
@@ -340,7 +343,7 @@ class Sqlite(FileSink):
                     f"DELETE FROM frames WHERE id IN ({oldest})", (time.time() - self.keep_seconds, _SWEPT)
                 )
                 return swept.rowcount == _SWEPT
-        except sqlite3.Error as error:
+        except Exception as error:
             failure = _cannot_write(base.path, error)
             if not isinstance(failure, DiskFull) and "locked" not in str(error):
                 raise failure from error
@@ -370,10 +373,12 @@ def _opened(path: Path, before: _Run | None = None) -> _Database:
 
 def _entered(base: _Database, run: int, info: SourceInfo) -> int:
     """The row of a source; of one that is gone on with, what is written again is deleted."""
-    known = "SELECT id FROM sources WHERE run = ? AND name = ? AND uri = ?"
-    found = base.connection.execute(known, (run, info.id, info.uri)).fetchone()
+    # names of files need not be UTF-8
+    name, uri = (text.encode("utf-8", "replace").decode() for text in (info.id, info.uri))
+    known = "SELECT id FROM sources WHERE run = ? AND name = ?"
+    found = base.connection.execute(known, (run, name)).fetchone()
     if found is None:
-        row = (run, info.id, info.uri, info.width, info.height, info.fps, info.live)
+        row = (run, name, uri, info.width, info.height, info.fps, info.live)
         return _inserted(base.connection, "INSERT INTO sources VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
     if info.repeats:
         again = "DELETE FROM frames WHERE source = ? AND frame > ?"
@@ -431,7 +436,7 @@ def _rounded(xyxy: Any) -> tuple[float, ...]:
     return tuple(round(float(edge), 2) for edge in xyxy)
 
 
-def _cannot_write(path: Path, error: sqlite3.Error) -> FramechainError:
+def _cannot_write(path: Path, error: Exception) -> FramechainError:
     if "locked" in str(error):
         return FramechainError(f"cannot write {path}: it is locked by another program; close that or write elsewhere")
     # where it cannot even begin its log it says "disk I/O error"; Python 3.10 tells no more

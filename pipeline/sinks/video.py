@@ -95,6 +95,8 @@ class Video(PartedSink):
             if self.pauses:  # it ends here, and goes on in a part of its own
                 del self._recordings[frame.source]
                 recording.finish()
+                series = self.series(frame.source)
+                self._later(self.kept.add, recording.path, series.now, series.live)
                 error.frames = recording.frames - recording.held
             raise
 
@@ -149,9 +151,10 @@ class Video(PartedSink):
     def _end_part(self, source: str) -> None:
         recording = self._recordings.pop(source)
         self._finish(recording)
+        series = self.series(source)
         self._later(
             *(_index, recording, self._copy_name(source)),
-            *(self._hurry.is_set, self.kept, self.series(source).now),
+            *(self._hurry.is_set, self.kept, series.now, series.live),
         )
 
     def _later(self, work: Callable[..., None], *arguments: Any) -> None:
@@ -181,6 +184,6 @@ class Video(PartedSink):
         self._hurry.clear()
 
 
-def _index(recording: Recording, copy: str, unwanted: Callable[[], bool], kept: Kept, ended: float) -> None:
+def _index(recording: Recording, copy: str, unwanted: Callable[[], bool], kept: Kept, ended: float, live: bool) -> None:
     recording.put_index_in_front(copy, unwanted)
-    kept.add(recording.path, ended)
+    kept.add(recording.path, ended, live)

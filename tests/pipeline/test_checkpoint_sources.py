@@ -178,6 +178,70 @@ def test_what_cannot_be_opened_at_a_restart_is_gone_on_with_once_it_is_back(tmp_
     assert a.captured == a.finished + sum(a.dropped.values()) > counted
 
 
+def test_a_file_that_had_ended_and_is_away_at_a_restart_is_not_read_again(tmp_path: Path) -> None:
+    options = {"service": True, "keep_going": True}
+    first, kill = run(tmp_path, [film("a", count=5), film("b")], on_failure="end", **options)
+    first.start()
+    until(lambda: followed(tmp_path).get("a", {}).get("progress", {}).get("ended"))
+    end(first, kill)
+    for leaves in (False, True):
+        again, kill = run(tmp_path, [Away(id="a", uri="/films/a", count=5), film("b")], **options)
+        again.start()
+        if leaves:
+            with pytest.raises(UsageError, match="no source of this run is called 'a'"):
+                again.remove("a")
+            until(lambda: "a" not in followed(tmp_path))
+            assert again.add(film("a", count=5)).id == "a-2", "it need not be known any more"
+        else:
+            assert again.add(film("a", count=5)).id == "a"
+        saved = again.checkpoints["saved"]
+        until(lambda again=again, saved=saved: again.checkpoints["saved"] > saved + 2)
+        again.stop()
+        again.wait(20)
+        assert not [index for source, index in kill.seen if source == "a"]
+
+
+def test_of_one_that_stands_twice_no_id_is_given_twice(tmp_path: Path) -> None:
+    options = {"service": True, "keep_going": True}
+    first, kill = run(tmp_path, [film("a"), film("a")], on_failure="end", **options)
+    first.start()
+    assert first.began == ["a", "a-2"]
+    until(lambda: min(given_of(tmp_path, name) for name in ("a", "a-2")) > 5)
+    end(first, kill)
+    again, kill = run(tmp_path, [Away(id="a", uri="/films/a"), film("a")], **options)
+    again.start()
+    assert again.began == [None, "a-2"]
+    assert again.add(film("a")).id == "a"
+    assert again.add(film("a")).id == "a-3"
+    until(lambda: {source for source, _ in kill.seen} == {"a", "a-2", "a-3"})
+    again.stop()
+    again.wait(20)
+    assert len(kill.seen) == len(set(kill.seen))
+
+
+def test_a_camera_that_gave_nothing_and_is_away_at_a_restart_begins_at_zero_seconds(tmp_path: Path) -> None:
+    options = {"service": True, "keep_going": True}
+    hold = threading.Event()
+    silent = Memory(id="a", uri="rtsp://a", is_live=True, gate=lambda: hold.wait(20))
+    first, kill = run(tmp_path, [silent, film("b")], on_failure="end", **options)
+    first.start()
+    until(lambda: given_of(tmp_path, "b") > 5)
+    kill.now = True
+    with pytest.raises(FramechainError):
+        first.wait(20)
+    hold.set()
+    assert followed(tmp_path)["a"]["progress"]["index"] == -1
+    timestamps: list[float] = []
+    note = Keep(function=lambda frame: timestamps.append(frame.timestamp) if frame.source == "a" else None)
+    again, _ = run(tmp_path, [Away(id="a", uri="rtsp://a", is_live=True), film("b")], [note], **options)
+    again.start()
+    assert again.add(camera("a")).id == "a"
+    until(lambda: len(timestamps) > 3)
+    again.stop()
+    again.wait(20)
+    assert timestamps[0] < 60
+
+
 def test_a_run_of_files_does_not_go_on_without_one_of_them(tmp_path: Path) -> None:
     first, kill = run(tmp_path, [film("a"), film("b")])
     first.start()

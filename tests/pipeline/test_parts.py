@@ -179,11 +179,13 @@ def test_parts_of_the_run_that_is_gone_on_from_are_deleted_in_their_turn(
     for age, path in enumerate(reversed(before)):
         os.utime(path, (time.time() - 4000 - age,) * 2)
     others = [tmp_path / name for name in ("hall-20200101T000000.000Z.jsonl", "gate-20200101.jsonl", "gate.jsonl")]
+    others.append(tmp_path / "gate-20200101T000000.000Z.jsonl")  # of a run that left no checkpoint
     for other in others:
         other.write_text("somebody else's\n")
 
     second = sink()
-    second.load_state_dict(state | {"kept": [*state["kept"], str(tmp_path / "../x.jsonl"), str(tmp_path / "hall")]})
+    forged = {str(tmp_path / name): "0" for name in ("../x.jsonl", "hall", "gate-20200101.jsonl")}
+    second.load_state_dict(state | {"firsts": state["firsts"] | forged})
     record(second, "gate")
     second.end("gate")
     again = second.state_dict()
@@ -192,9 +194,85 @@ def test_parts_of_the_run_that_is_gone_on_from_are_deleted_in_their_turn(
     assert not any(path.exists() for path in before)
     if "keep_bytes" in rotation:
         assert sum(path.stat().st_size for path in set(tmp_path.iterdir()) - set(others)) <= 1000
-    assert sorted(again["kept"]) == [str(tmp_path / "gate.jsonl"), str(tmp_path / "yard.jsonl")], (
-        "yard's parts are known on"
-    )
+    assert again["firsts"] == state["firsts"], "so that yard's parts go in their turn"
+
+
+def test_the_newest_part_stays_however_large_it_is(tmp_path: Path) -> None:
+    written(JsonLines(path=tmp_path / "out.jsonl", rotate={"seconds": 3600, "keep_bytes": 10}), frames(20))
+    written(Video(path=tmp_path / "{source}.mp4", rotate={"seconds": 3600, "keep_bytes": 10}), frames(20))
+    assert names(tmp_path) == ["out-000001.jsonl", "street-000001.mp4"]
+
+
+def test_files_and_cameras_are_not_measured_by_one_clock(tmp_path: Path) -> None:
+    sink = JsonLines(path=tmp_path / "{source}.jsonl", rotate={"bytes": 500, "keep_seconds": 60})
+    sink.open()
+    for name, live in (("clip", False), ("gate", True)):
+        sink.begin(info(name, live))
+        for one in frames(20, name):
+            sink.write(one)
+        sink.end(name)
+    sink.close()
+    counts = [sum(path.read_text().count("\n") for path in tmp_path.glob(f"{name}*")) for name in ("clip", "gate")]
+    assert counts == [20, 20]
+
+
+@pytest.mark.parametrize("uri", ["-", "rtsp://gate"])
+def test_what_comes_never_again_stays_where_a_file_shares_the_output(uri: str, tmp_path: Path) -> None:
+    def begun(state: dict[str, Any] | None) -> JsonLines:
+        sink = JsonLines(path=tmp_path / "all.jsonl", rotate={"bytes": 500})
+        sink.open()
+        if state is not None:
+            sink.load_state_dict(state)
+        sink.begin(info("clip"))
+        sink.begin(SourceInfo("gate", uri, 64, 48, 10.0, live=uri != "-"))
+        return sink
+
+    killed = begun(None)
+    for one in frames(3, "gate"):
+        killed.write(one)
+    state = killed.state_dict()
+    for one in list(frames(30, "gate"))[3:]:
+        killed.write(one)
+    killed.close()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    again = begun(state)
+    for one in list(frames(130, "gate"))[100:]:
+        again.write(one)
+    again.close()
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(names(tmp_path)) > len(before) > 3
+
+
+def test_outputs_are_gone_on_with_by_what_they_are(tmp_path: Path) -> None:
+    """Beside a camera; with ids that are one name when made safe, of which one is gone; and none of another path."""
+
+    def begun(path: str, state: dict[str, Any] | None, *sources: SourceInfo) -> JsonLines:
+        sink = JsonLines(path=tmp_path / path, rotate={"bytes": 10**6})
+        sink.open()
+        if state is not None:
+            sink.forget("a_b")
+            sink.load_state_dict(state)
+        for source in sources:
+            sink.begin(source)
+        return sink
+
+    first = begun("{source}.jsonl", None, info("gate", True), info("a b"), info("a_b"))
+    for name in ("gate", "a b", "a_b"):
+        for one in frames(5, name):
+            first.write(one)
+    state = first.state_dict()
+    first.close()
+    second = begun("{source}.jsonl", state, info("a b"), info("gate", True))
+    second.write(list(frames(6, "a b"))[5])
+    second.close()
+    assert (tmp_path / "a_b-000001.jsonl").read_text().count("\n") == 5
+    assert (tmp_path / "a_b-2-000001.jsonl").read_text().count("\n") == 6
+
+    other = begun("b-{source}.jsonl", state, info("a b"))
+    state = other.state_dict()
+    other.close()
+    (tmp_path / "a_b-2-000001.jsonl").unlink()
+    begun("b-{source}.jsonl", state, info("a b")).close()
 
 
 @pytest.mark.parametrize("kind", [JsonLines, Video])

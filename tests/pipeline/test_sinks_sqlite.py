@@ -3,6 +3,7 @@
 import sqlite3
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,29 @@ def test_old_frames_go_with_all_that_is_theirs(tmp_path: Path) -> None:
     sink.close()
     assert ask(path, "SELECT frame FROM frames") == [(2,)]
     assert ask(path, "SELECT count(*) FROM tracks") == [(2,)]
+
+
+def test_what_a_source_is_called_keeps_no_other_source_out(tmp_path: Path) -> None:
+    path = tmp_path / "out.db"
+    sink = Sqlite(path=path, commit=60)
+    sink.open()
+    sink.begin(info("street"))
+    sink.write(frame())
+    state = sink.state_dict()
+    sink.close()
+    again = Sqlite(path=path, commit=60)
+    again.open()
+    again.load_state_dict(state)
+    again.begin(replace(info("street"), uri="/by/another/path/street"))
+    strange = "caf\udce9"  # a file name that is no UTF-8
+    again.begin(replace(info(strange), uri=f"/films/{strange}.mp4"))
+    again.begin(info("lane"))
+    for name in ("street", strange, "lane"):
+        again.write(frame(name, index=5))
+    again.close()
+    assert not again.dropped
+    held = "SELECT run, name, frame FROM frames f, sources s ON s.id = source"
+    assert ask(path, held) == [(1, "street", 4), (1, "street", 5), (1, "caf?", 5), (1, "lane", 5)]
 
 
 def test_old_frames_go_as_fast_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
