@@ -194,7 +194,7 @@ def test_parts_of_the_run_that_is_gone_on_from_are_deleted_in_their_turn(
     assert not any(path.exists() for path in before)
     if "keep_bytes" in rotation:
         assert sum(path.stat().st_size for path in set(tmp_path.iterdir()) - set(others)) <= 1000
-    assert again["firsts"] == state["firsts"], "so that yard's parts go in their turn"
+    assert again["firsts"].items() >= state["firsts"].items(), "so that yard's parts go in their turn"
 
 
 def test_the_newest_part_stays_however_large_it_is(tmp_path: Path) -> None:
