@@ -187,7 +187,7 @@ class Checkpoints:
         """The id of a source: the one it had in an earlier run, if it was not there in this one yet, or a new one."""
         with self._lock:
             # one that stands twice in a configuration and was opened once is the one that was not missed
-            for name in sorted(self._awaited, key=lambda name: (name in self._absent, list(self._known).index(name))):
+            for name in sorted((n for n in self._known if n in self._awaited), key=self._absent.__contains__):
                 known = self._known[name]
                 if known.wanted != info.id:
                     continue
@@ -239,6 +239,8 @@ class Checkpoints:
                 self._unread.update(progress.unread)
             self._gone = list(gone)
             self._awaited &= self._absent
+            # a stream that had ended begins anew, as another
+            self._awaited -= {n for n in self._awaited if self._known[n].progress.ended and not self._known[n].repeats}
         for name, info in named.items():
             self.join(name, info)
 
@@ -334,7 +336,7 @@ class Checkpoints:
 
     def ended(self, source: str) -> bool:
         """Whether there is nothing more of a source."""
-        return source in self._known and self._known[source].progress.ended
+        return (known := self._known.get(source)) is not None and known.progress.ended
 
     @property
     def gone(self) -> Progress:

@@ -146,7 +146,7 @@ class LineSink(PartedSink, ABC):
         file = self._files.pop(path)
         file.close()
         series = self.series(source)
-        self.kept.add(file.path, series.now, series.live)
+        self.kept.add(path, file.path, series.now, series.live)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pipeline.address import local_path
 from pipeline.errors import FramechainError, UsageError
 from pipeline.files.disk_full import FULL, DiskFull, Pause
 from pipeline.files.lock import check_free
-from pipeline.files.parts import PART, Kept, Rotation, Series
+from pipeline.files.parts import PART, UTC, Kept, Rotation, Series
 from pipeline.frame import Frame
 from pipeline.sink import Sink
 from pipeline.source import SourceInfo
@@ -47,7 +47,9 @@ class FileSink(Sink, ABC):
 
     _claimed: dict[str, Path] = PrivateAttr(default_factory=dict)
     _written: dict[Path, None] = PrivateAttr(default_factory=dict)  # files of sources that ended, the oldest first
-    _forgotten: set[str] = PrivateAttr(default_factory=set)  # files of sources of an earlier run that do not come back
+    _returning: dict[str, Path] = PrivateAttr(default_factory=dict)  # files of sources of an earlier run, not yet back
+    _gone: set[str] = PrivateAttr(default_factory=set)  # sources of it that do not come back
+    _forgotten: set[str] = PrivateAttr(default_factory=set)  # their files
     _live: bool = PrivateAttr(False)
     _pause: Pause | None = PrivateAttr(None)
 
@@ -154,9 +156,10 @@ class FileSink(Sink, ABC):
             path = self.path.expanduser()
         else:
             name, taken = file_safe(source), set(self._claimed.values()) - {self._claimed.get(source)}
-            path, n = filled(self.path, name), 2
-            # "a/b" and "a_b" are one name when made safe
-            while path in taken or path in self._written or str(path) in self._forgotten:
+            before = self._returning.pop(source, None)
+            taken |= {*self._returning.values(), *map(Path, self._forgotten)}
+            path, n = before or filled(self.path, name), 2
+            while path in taken or path in self._written:  # "a/b" and "a_b" are one name when made safe
                 path, n = filled(self.path, f"{name}-{n}"), n + 1
             make_inside(path, self.path)
         self._claimed[source] = path
@@ -172,8 +175,20 @@ class FileSink(Sink, ABC):
 
     def forget(self, source: str) -> None:
         """What becomes of the source's own file is not this run's business."""
-        if self.own_files:
-            self._forgotten.add(str(filled(self.path, file_safe(source))))
+        self._gone.add(source)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which source has which file, those that are not back yet too."""
+        paths = self._returning | self._claimed if self.own_files else {}
+        return {**super().state_dict(), "paths": {source: str(path) for source, path in paths.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give the sources their files again."""
+        super().load_state_dict(state)
+        paths = {str(source): str(path) for source, path in state.get("paths", {}).items() if self.own_files}
+        paths = {source: path for source, path in paths.items() if self.is_mine(path)}
+        self._forgotten = {path for source, path in paths.items() if source in self._gone}
+        self._returning = {source: Path(path) for source, path in paths.items() if source not in self._gone}
 
     def is_mine(self, path: str) -> bool:
         """Whether it is what the sink's path gives for a source; what others write is not touched, whoever says so."""
@@ -191,6 +206,8 @@ class FileSink(Sink, ABC):
         """Forget which source writes where."""
         self._claimed.clear()
         self._written.clear()
+        self._returning.clear()
+        self._gone.clear()
         self._forgotten.clear()
         self._live, self._pause = False, None
 
@@ -239,8 +256,9 @@ class PartedSink(FileSink, ABC):
         series = self._before | {str(path): series.state_dict() for path, series in self._series.items()}
         for path, one in self._series.items():
             self._note_first(path, one)
-        once = [str(path) for path in self._once]
-        return {"series": series, "once": once, "firsts": dict(self._firsts)}
+        firsts = {path: first for path, first in self._firsts.items() if self._has_parts(path)}
+        once, timed = ([str(path) for path in paths] for paths in (self._once, self._timed))
+        return {**super().state_dict(), "series": series, "once": once, "timed": timed, "firsts": firsts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after these parts.
@@ -248,22 +266,26 @@ class PartedSink(FileSink, ABC):
         Raises:
             ValueError: no output has them.
         """
+        super().load_state_dict(state)
         self._resumed = True
         series = {str(path): dict(told) for path, told in state["series"].items()}
         self._before = {path: told for path, told in series.items() if self.is_mine(path)}
         for path, told in self._before.items():
             Series(Path(path), self.rotate, live=False).load_state_dict(told)
-        self._once = {Path(path) for path in state.get("once", ()) if self.is_mine(path)}
+        self._once, self._timed = (
+            {Path(path) for path in state.get(part, ()) if self.is_mine(path)} for part in ("once", "timed")
+        )
         for path, first in state.get("firsts", {}).items():
-            if self.is_mine(path) or path in self._forgotten:  # parts of what is gone are deleted in their turn
-                self._firsts[str(path)] = str(first)
+            if re.fullmatch(UTC, first) and (self.is_mine(path) or path in self._forgotten):
+                self._firsts[path] = first  # of what is gone, too: its parts are deleted in their turn
         self.kept.adopt(self._firsts)
+
+    def _has_parts(self, output: str) -> bool:
+        return output in self._before or Path(output) in self._series or self.kept.outputs[output] > 0
 
     def _note_first(self, path: Path, series: Series) -> None:
         if series.first is not None:
             self._firsts.setdefault(str(path), series.first)
-            while len(self._firsts) > _WRITTEN:
-                del self._firsts[next(iter(self._firsts))]
 
     def next_part(self, source: str, timestamp: float | None = None) -> Path:
         """The file of a source's next part, which begins with the frame of that timestamp.
@@ -281,8 +303,11 @@ class PartedSink(FileSink, ABC):
         path = self._claimed.get(source)
         super().end(source)
         if path is not None and self.own_files:
-            if (series := self._series.pop(path, None)) is not None:
+            series = self._series.pop(path, None)
+            if series is not None and self.kept.limited:
                 self._note_first(path, series)
+                if len(self._firsts) > _WRITTEN:
+                    self._firsts = {one: first for one, first in self._firsts.items() if self._has_parts(one)}
             self._once.discard(path)
             self._timed.discard(path)
 

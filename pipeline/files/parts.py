@@ -8,8 +8,8 @@ import math
 import os
 import re
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from itertools import count
@@ -24,6 +24,10 @@ logger = logging.getLogger("framechain")
 PART = "{part}"
 
 _MOST_PARTS = 10**12  # of a series
+
+# Milliseconds since 1970: 2020. A clock that says less has not been set since the machine lost its power, and its time
+# is not one that everything of this run is later than.
+_NO_TIME = 1_577_836_800_000
 
 
 class Rotation(BaseModel):
@@ -136,7 +140,8 @@ class Series:
         self._stamp = max(self._stamp + 1, round(time.time() * 1000))
         while (path := self._named(_utc(self._stamp))).exists():
             self._stamp += 1
-        self.first = self.first or _utc(self._stamp)
+        if self._stamp > _NO_TIME:
+            self.first = self.first or _utc(self._stamp)
         return path
 
     def withdraw(self) -> None:
@@ -152,11 +157,15 @@ class Kept:
 
     Nothing is deleted that this run did not make, or one that it goes on from, nor the newest part. One thread uses it
     at a time.
+
+    Attributes:
+        outputs: how many parts there are of each, by its path.
     """
 
     def __init__(self, rotation: Rotation | None) -> None:
         self._seconds = None if rotation is None else rotation.keep_seconds
         self._bytes = None if rotation is None else rotation.keep_bytes
+        self.outputs: Counter[str] = Counter()
         self._size = 0
         self._numbers = count()
         # the oldest first, by whether their source is live: the two have different clocks
@@ -170,42 +179,47 @@ class Kept:
         Args:
             outputs: for each, by its path, what stands for `{part}` in the name of the first part of those runs.
         """
-        if self._seconds is None and self._bytes is None:
+        if not self.limited:
             return
-        firsts = {str(with_part(Path(output))): first for output, first in outputs.items()}
-        folders = {os.path.dirname(template).replace(PART, "\0") for template in firsts}
         now, clock, found = time.time(), time.monotonic(), []
-        for folder in folders:
-            for name in glob.iglob(os.path.join(glob.escape(folder).replace("\0", "*"), "*")):
-                stamp, first = re.search(_UTC, name), firsts.get(re.sub(_UTC, PART, name))
-                if stamp is not None and first is not None and stamp[0] >= first:
-                    with suppress(OSError):  # deleted by somebody else
-                        told = os.stat(name)
-                        found.append((clock - max(0.0, now - told.st_mtime), told.st_size, name))
-        for ended, size, name in sorted(found):
-            self._append(Path(name), size, ended, True)
+        for output, name in _left_behind(outputs):
+            with suppress(OSError):  # deleted by somebody else
+                told = os.stat(name)
+                found.append((clock - max(0.0, now - told.st_mtime), told.st_size, name, output))
+        for ended, size, name, output in sorted(found):
+            self._append(output, Path(name), size, ended, True)
 
-    def add(self, path: Path, ended: float, live: bool) -> None:
-        """A part is finished; delete those that are too old, or too much, now.
+    @property
+    def limited(self) -> bool:
+        """Whether any is ever deleted."""
+        return self._seconds is not None or self._bytes is not None
+
+    def add(self, output: Path, path: Path, ended: float, live: bool) -> None:
+        """A part of an output is finished; delete those that are too old, or too much, now.
 
         Args:
             ended: when, on the clock of its series, seconds. live: whether that is the one for live sources.
         """
-        if self._seconds is None and self._bytes is None:
+        if not (self.limited and path.exists()):
             return
-        self._append(path, path.stat().st_size if path.exists() else 0, ended, live)
-        while self._seconds is not None and ended - self._parts[live][0].ended > self._seconds:
-            self._delete(self._parts[live])
+        self._append(str(output), path, path.stat().st_size, ended, live)
+        for parts, now in ((self._parts[True], time.monotonic()), (self._parts[False], -math.inf if live else ended)):
+            while self._seconds is not None and parts and now - parts[0].ended > self._seconds:
+                self._delete(parts)
         while self._bytes is not None and self._size > self._bytes and sum(map(len, self._parts.values())) > 1:
             self._delete(min(filter(None, self._parts.values()), key=lambda parts: parts[0].number))
 
-    def _append(self, path: Path, size: int, ended: float, live: bool) -> None:
-        self._parts[live].append(_Part(next(self._numbers), path, size, ended))
+    def _append(self, output: str, path: Path, size: int, ended: float, live: bool) -> None:
+        self._parts[live].append(_Part(next(self._numbers), output, path, size, ended))
         self._size += size
+        self.outputs[output] += 1
 
     def _delete(self, parts: deque[_Part]) -> None:
         oldest = parts.popleft()
         self._size -= oldest.size
+        self.outputs[oldest.output] -= 1
+        if not self.outputs[oldest.output]:
+            del self.outputs[oldest.output]
         try:
             oldest.path.unlink(missing_ok=True)
         except OSError as error:
@@ -213,12 +227,35 @@ class Kept:
 
 
 class _Part(NamedTuple):
-    """A finished part: in which place it was finished, its bytes, and when, on its clock."""
+    """A finished part: in which place it was finished, of what, its bytes, and when, on its clock."""
 
     number: int
+    output: str
     path: Path
     size: int
     ended: float
+
+
+def _left_behind(outputs: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The outputs, and the files that are parts of them with a time in their name; not those before the first ones."""
+    folders: dict[str, dict[str, tuple[str, str]]] = {}
+    for output, first in outputs.items():
+        folder, name = os.path.split(with_part(Path(output)))
+        if PART not in folder:  # a folder with parts of many cameras is looked at once
+            folders.setdefault(folder, {})[name] = output, first
+            continue
+        pieces = os.path.join(folder, name).split(PART)
+        exactly = re.compile(f"({UTC})".join(map(re.escape, pieces)))
+        for path in glob.iglob("*".join(map(glob.escape, pieces))):
+            if (found := exactly.fullmatch(path)) is not None and found[1] >= first:
+                yield output, path
+    for folder, names in folders.items():
+        with suppress(OSError):
+            for name in os.listdir(folder or "."):
+                stamp = re.search(UTC, name)
+                output, first = names.get(re.sub(UTC, PART, name), ("", ""))
+                if output and stamp is not None and stamp[0] >= first:
+                    yield output, os.path.join(folder, name)
 
 
 def with_part(path: Path) -> Path:
@@ -230,7 +267,7 @@ def with_part(path: Path) -> Path:
     return path if PART in str(path) else path.with_name(f"{path.stem}-{PART}{path.suffix}")
 
 
-_UTC = r"\d{8}T\d{6}\.\d{3}Z"
+UTC = r"\d{8}T\d{6}\.\d{3}Z"
 """What `_utc` gives, and nothing else in a name."""
 
 

@@ -98,6 +98,10 @@ class _Run:
     last: dict[str, int]
 
 
+class _Locked(FramechainError):
+    """Another program holds the database."""
+
+
 class Sqlite(FileSink):
     """Adds frames, tracks and texts to a SQLite database; docs/outputs.md describes the tables.
 
@@ -196,10 +200,11 @@ class Sqlite(FileSink):
                     raise FramechainError(self.trouble or f"{base.path} is locked by another program")
                 if base.run is not None:  # else nothing was written
                     runs[str(base.path)] = _Run(base.run, base.started_at, dict(base.last))
-            return {"runs": {path: asdict(run) for path, run in runs.items()}}
+            return {**super().state_dict(), "runs": {path: asdict(run) for path, run in runs.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Add to those runs; of sources that are not live, what came after those frames is deleted."""
+        super().load_state_dict(state)
         self._before = {
             str(path): _Run(int(one["run"]), float(one["started_at"]), {str(k): int(n) for k, n in one["last"].items()})
             for path, one in state["runs"].items()
@@ -317,10 +322,10 @@ class Sqlite(FileSink):
                     base.connection.executemany(f"INSERT INTO {table} VALUES ({values})", numbered)
         except Exception as error:  # whatever it is, the frames are counted
             failure = _cannot_write(base.path, error)
-            if "locked" in str(error) and len(frames) < _WAITING:
+            full, locked = isinstance(failure, DiskFull), isinstance(failure, _Locked)
+            if locked and len(frames) < _WAITING:
                 base.frames, base.tracks, base.texts = frames, tracks, texts
                 return
-            full, locked = isinstance(failure, DiskFull), "locked" in str(error)
             reason = reasons.DISK_FULL if full else reasons.DATABASE_LOCKED if locked else reasons.NOT_WRITTEN
             self.dropped[reason] += len(frames)
             if not full or not self.pauses:
@@ -345,7 +350,7 @@ class Sqlite(FileSink):
                 return swept.rowcount == _SWEPT
         except Exception as error:
             failure = _cannot_write(base.path, error)
-            if not isinstance(failure, DiskFull) and "locked" not in str(error):
+            if not isinstance(failure, DiskFull | _Locked):
                 raise failure from error
             return False
 
@@ -374,7 +379,7 @@ def _opened(path: Path, before: _Run | None = None) -> _Database:
 def _entered(base: _Database, run: int, info: SourceInfo) -> int:
     """The row of a source; of one that is gone on with, what is written again is deleted."""
     # names of files need not be UTF-8
-    name, uri = (text.encode("utf-8", "replace").decode() for text in (info.id, info.uri))
+    name, uri = (text.encode("utf-8", "backslashreplace").decode() for text in (info.id, info.uri))
     known = "SELECT id FROM sources WHERE run = ? AND name = ?"
     found = base.connection.execute(known, (run, name)).fetchone()
     if found is None:
@@ -437,9 +442,10 @@ def _rounded(xyxy: Any) -> tuple[float, ...]:
 
 
 def _cannot_write(path: Path, error: Exception) -> FramechainError:
-    if "locked" in str(error):
-        return FramechainError(f"cannot write {path}: it is locked by another program; close that or write elsewhere")
+    known = isinstance(error, sqlite3.Error)
+    if known and "locked" in str(error):
+        return _Locked(f"cannot write {path}: it is locked by another program; close that or write elsewhere")
     # where it cannot even begin its log it says "disk I/O error"; Python 3.10 tells no more
-    full = "full" in str(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
+    full = (known and "full" in str(error)) or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
     kind = DiskFull if full else FramechainError
     return kind(f"cannot write {path}: {error}; what it holds so far is valid, make room or write elsewhere")

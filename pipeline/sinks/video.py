@@ -96,7 +96,7 @@ class Video(PartedSink):
                 del self._recordings[frame.source]
                 recording.finish()
                 series = self.series(frame.source)
-                self._later(self.kept.add, recording.path, series.now, series.live)
+                self._later(self.kept.add, self._claimed[frame.source], recording.path, series.now, series.live)
                 error.frames = recording.frames - recording.held
             raise
 
@@ -154,7 +154,7 @@ class Video(PartedSink):
         series = self.series(source)
         self._later(
             *(_index, recording, self._copy_name(source)),
-            *(self._hurry.is_set, self.kept, series.now, series.live),
+            *(self._hurry.is_set, self.kept, self._claimed[source], series.now, series.live),
         )
 
     def _later(self, work: Callable[..., None], *arguments: Any) -> None:
@@ -184,6 +184,8 @@ class Video(PartedSink):
         self._hurry.clear()
 
 
-def _index(recording: Recording, copy: str, unwanted: Callable[[], bool], kept: Kept, ended: float, live: bool) -> None:
+def _index(
+    recording: Recording, copy: str, unwanted: Callable[[], bool], kept: Kept, output: Path, ended: float, live: bool
+) -> None:
     recording.put_index_in_front(copy, unwanted)
-    kept.add(recording.path, ended, live)
+    kept.add(output, recording.path, ended, live)

@@ -201,6 +201,21 @@ def test_a_file_that_had_ended_and_is_away_at_a_restart_is_not_read_again(tmp_pa
         assert not [index for source, index in kill.seen if source == "a"]
 
 
+def test_a_stream_that_had_ended_and_is_away_at_a_restart_begins_anew_once_it_is_back(tmp_path: Path) -> None:
+    options = {"service": True, "keep_going": True}
+    stream = {"id": "a", "uri": "http://a/live.m3u8", "is_live": True}
+    first, kill = run(tmp_path, [Memory(**stream, count=5), film("b")], on_failure="end", **options)
+    first.start()
+    until(lambda: followed(tmp_path).get("a", {}).get("progress", {}).get("ended"))
+    end(first, kill)
+    again, kill = run(tmp_path, [Away(**stream), film("b")], **options)
+    again.start()
+    assert again.add(Memory(**stream, count=5)).id == "a-2"
+    until(lambda: ("a-2", 4) in kill.seen)
+    again.stop()
+    again.wait(20)
+
+
 def test_of_one_that_stands_twice_no_id_is_given_twice(tmp_path: Path) -> None:
     options = {"service": True, "keep_going": True}
     first, kill = run(tmp_path, [film("a"), film("a")], on_failure="end", **options)

@@ -194,7 +194,33 @@ def test_parts_of_the_run_that_is_gone_on_from_are_deleted_in_their_turn(
     assert not any(path.exists() for path in before)
     if "keep_bytes" in rotation:
         assert sum(path.stat().st_size for path in set(tmp_path.iterdir()) - set(others)) <= 1000
-    assert again["firsts"].items() >= state["firsts"].items(), "so that yard's parts go in their turn"
+    assert list(again["firsts"]) == [str(tmp_path / "gate.jsonl")], "no part of yard's is left"
+
+
+@pytest.mark.parametrize("name", ["20260101T000000.000Z/gate.jsonl", "{part}/gate.jsonl", "{source}/{part}.jsonl"])
+def test_parts_of_the_run_before_are_found_wherever_they_are(name: str, tmp_path: Path) -> None:
+    state: dict[str, Any] = {}
+    for number in range(3):
+        sink = JsonLines(path=tmp_path / name, rotate={"bytes": 10**6, "keep_bytes": 10**6})
+        sink.open()
+        if state:
+            sink.load_state_dict(state)
+        sink.begin(info("gate", live=True))
+        for one in frames(5, "gate"):
+            sink.write(one)
+        state = sink.state_dict()
+        parts = [path for path in tmp_path.rglob("*.jsonl") if path.is_file()]
+        assert len(parts) == number + 1
+        assert sink.kept.outputs == ({str(sink._claimed["gate"]): number} if number else {})
+        sink.close()
+
+
+def test_a_clock_that_was_never_set_is_no_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    series = Series(tmp_path / "out.mp4", Rotation(seconds=1), live=True)
+    for now, first in ((1000.0, None), (1.8e9, "20270115T080000.000Z"), (1.9e9, "20270115T080000.000Z")):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        series.next()
+        assert series.first == first
 
 
 def test_the_newest_part_stays_however_large_it_is(tmp_path: Path) -> None:
@@ -256,22 +282,27 @@ def test_outputs_are_gone_on_with_by_what_they_are(tmp_path: Path) -> None:
             sink.begin(source)
         return sink
 
+    def indices(name: str) -> list[int]:
+        return [int(index) for index in re.findall(r'"frame":(\d+)', (tmp_path / name).read_text())]
+
     first = begun("{source}.jsonl", None, info("gate", True), info("a b"), info("a_b"))
     for name in ("gate", "a b", "a_b"):
         for one in frames(5, name):
             first.write(one)
     state = first.state_dict()
     first.close()
-    second = begun("{source}.jsonl", state, info("a b"), info("gate", True))
-    second.write(list(frames(6, "a b"))[5])
-    second.close()
-    assert (tmp_path / "a_b-000001.jsonl").read_text().count("\n") == 5
-    assert (tmp_path / "a_b-2-000001.jsonl").read_text().count("\n") == 6
+    for count in (6, 7):
+        second = begun("{source}.jsonl", state, info("a b"), info("gate", True))
+        second.write(list(frames(count, "a b"))[-1])
+        state = second.state_dict()
+        second.close()
+        assert indices("a_b-000001.jsonl") == list(range(count))
+        assert indices("a_b-2-000001.jsonl") == list(range(5)), "another's, which is gone"
 
     other = begun("b-{source}.jsonl", state, info("a b"))
     state = other.state_dict()
     other.close()
-    (tmp_path / "a_b-2-000001.jsonl").unlink()
+    (tmp_path / "a_b-000001.jsonl").unlink()
     begun("b-{source}.jsonl", state, info("a b")).close()
 
 

@@ -176,15 +176,21 @@ def test_what_a_source_is_called_keeps_no_other_source_out(tmp_path: Path) -> No
     again.open()
     again.load_state_dict(state)
     again.begin(replace(info("street"), uri="/by/another/path/street"))
-    strange = "caf\udce9"  # a file name that is no UTF-8
-    again.begin(replace(info(strange), uri=f"/films/{strange}.mp4"))
+    strange = ("caf\udce9", "caf\udcea")  # file names that are no UTF-8
+    for name in strange:
+        again.begin(replace(info(name), uri=f"/films/{name}.mp4"))
     again.begin(info("lane"))
-    for name in ("street", strange, "lane"):
+    for name in ("street", *strange, "lane"):
         again.write(frame(name, index=5))
     again.close()
     assert not again.dropped
     held = "SELECT run, name, frame FROM frames f, sources s ON s.id = source"
-    assert ask(path, held) == [(1, "street", 4), (1, "street", 5), (1, "caf?", 5), (1, "lane", 5)]
+    assert ask(path, held) == [
+        (1, "street", 4),
+        (1, "street", 5),
+        *((1, f"caf\\udc{n}", 5) for n in ("e9", "ea")),
+        (1, "lane", 5),
+    ]
 
 
 def test_old_frames_go_as_fast_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
