@@ -115,7 +115,7 @@ class Saved:
             dict(plain["names"]),
             line,
             {str(name): str(path) for name, path in plain.get("outputs", {}).items()},
-            dict(plain["parts"]),
+            {str(name): told for name, told in dict(plain["parts"]).items()},
         )
 
 
