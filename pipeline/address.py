@@ -81,6 +81,15 @@ def local_path(uri: str) -> Path | None:
     return None if scheme(uri) or uri == "-" else Path(os.path.expanduser(uri))
 
 
+def path_of(uri: str) -> Path:
+    """The path of what is taken for a file: `local_path`, or what was given.
+
+    >>> path_of("-").name
+    '-'
+    """
+    return local_path(uri) or Path(uri)
+
+
 def is_glob(path: Path) -> bool:
     """Whether `path` is a pattern; a file whose name merely holds brackets is not."""
     return glob.has_magic(str(path)) and not os.path.exists(path)

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.address import local_path, redacted
+from pipeline.address import path_of, redacted
 from pipeline.checkpoint.claim import LOCK
 from pipeline.checkpoint.file import NAME
 from pipeline.component import Component
@@ -471,7 +471,7 @@ def _check_outputs(chain: Chain, reports: Mapping[str, Path | None], config: Pat
     Raises:
         UsageError: names both.
     """
-    inputs = {_where(source): f"the source {redacted(source.uri)}" for source in chain.sources if source.uri}
+    inputs = {path_of(source.uri): f"the source {redacted(source.uri)}" for source in chain.sources if source.uri}
     for stage in chain.stages:
         if weights := getattr(stage, "weights", None):
             inputs[Path(weights)] = f"the weights {weights}"
@@ -493,14 +493,9 @@ def _check_made(sink: Sink, path: Path, sources: Sequence[Source], inputs: Mappi
         path = with_part(path)
     if PLACEHOLDER not in str(path) and PART not in str(path):
         return
-    ids = {file_safe(source.id or _where(source).stem) for source in sources}
+    ids = {file_safe(source.id or path_of(source.uri).stem) for source in sources}
     for name in sorted(ids):
         template = filled(path, name).resolve()
         for read, what in inputs.items():
             if made_from(read.expanduser().resolve(), template):
                 raise UsageError(f"sink '{sink.name}' would overwrite {what}; give it another path")
-
-
-def _where(source: Source) -> Path:
-    """The path of what may be a file."""
-    return local_path(source.uri) or Path(source.uri)

@@ -23,7 +23,7 @@ from pipeline.frame import Frame
 from pipeline.intake import Intake, Item
 from pipeline.limits import check_open_files, start
 from pipeline.line import Freshness, Line
-from pipeline.live.supervisor import Supervisor
+from pipeline.live.supervisor import FAREWELL, Supervisor
 from pipeline.metrics import Metrics, Snapshot, StageMetrics
 from pipeline.roster import Member, Names, Part, Roster
 from pipeline.sink import Sink
@@ -37,11 +37,6 @@ from pipeline.workers import Control, Crew, Fan, Inbox, Outbox, Reading, read_so
 from trackers.registry import nearest
 
 logger = logging.getLogger("framechain")
-
-# A file on a disk that hangs cannot be interrupted from outside; once nothing more is wanted of it, its reader gets
-# this many seconds, so that the end takes one at most, and is then left behind (its thread does not keep the process
-# alive).
-_READER_GRACE = 0.8
 
 Phase = Literal["starting", "running", "stopping", "ended"]
 
@@ -223,7 +218,7 @@ class Pipeline:
             self.abort()
             for thread in (*workers, *readers):  # those that were started close their parts
                 if thread.ident is not None:
-                    thread.join(_READER_GRACE)
+                    thread.join(FAREWELL)
             self._close_opened()
             if self._watchdog is not None:
                 self._watchdog.close()
@@ -293,7 +288,7 @@ class Pipeline:
             self._expect(info.width, info.height)
             with self._changing:
                 saved, wanted, onward = self._checkpoints, info.id, None
-                info = replace(info, id=self._names.new(wanted) if saved is None else saved.name(info))
+                info = replace(info, id=self._name(info))
                 if saved is not None and saved.ended(info.id):
                     logger.info("%s came to its end in an earlier run", info.id)
                     supervisor.close(0)
@@ -347,11 +342,11 @@ class Pipeline:
             self._unwanted.add(source)
         member.supervisor.end()
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        hung = time.monotonic() + _READER_GRACE
+        hung = time.monotonic() + FAREWELL
         while not member.out.wait(min(_POLL, max(0.0, deadline - time.monotonic()))):
             now = time.monotonic()
             if not member.thread.is_alive() or self._intake.full(source):
-                hung = now + _READER_GRACE
+                hung = now + FAREWELL
             elif now >= hung:
                 self._leave_behind(member)
                 hung = math.inf
@@ -388,6 +383,10 @@ class Pipeline:
         """What sinks wait for now, and that no frame comes through the chain for longer than `watchdog`, in words."""
         vain = [] if self._watchdog is None else self._watchdog.vain
         return vain + [f"sink '{sink.name}': {told}" for sink in self._sinks if (told := sink.trouble)]
+
+    def _name(self, info: SourceInfo) -> str:
+        """The id of a source: that of an earlier run, or a new one."""
+        return self._names.new(info.id) if self._checkpoints is None else self._checkpoints.name(info)
 
     def _check_count(self, sources: int) -> None:
         if sources > self._max_sources:
@@ -448,7 +447,7 @@ class Pipeline:
                 part.close()
         for supervisor in supervisors:  # all are told before any is waited for
             supervisor.end()
-        deadline = time.monotonic() + _READER_GRACE
+        deadline = time.monotonic() + FAREWELL
         for supervisor in supervisors:
             supervisor.close(max(0.0, deadline - time.monotonic()))
         if self._checkpoints is not None:
@@ -485,7 +484,7 @@ class Pipeline:
                     continue
                 logger.warning("%s; it is tried again", redacted(str(error)))
                 infos = self._expected
-            name = self._names.new(info.id) if self._checkpoints is None else self._checkpoints.name(info)
+            name = self._name(info)
             named[name] = info
             self.began[supervisors.index(supervisor)] = name
             infos.append(replace(info, id=name))
@@ -639,7 +638,7 @@ class Pipeline:
                     elif member.name not in since:
                         since[member.name] = now
                         member.supervisor.end()  # a pipe is not waited for any more
-                    elif member.name not in left and now - since[member.name] >= _READER_GRACE:
+                    elif member.name not in left and now - since[member.name] >= FAREWELL:
                         left.add(member.name)
                         self._leave_behind(member)
         return left
@@ -661,7 +660,7 @@ class Pipeline:
         self.metrics.stop()
         if self._checkpoints is not None:
             self._checkpoints.close()
-        deadline = time.monotonic() + _READER_GRACE
+        deadline = time.monotonic() + FAREWELL
         if self._watchdog is not None:
             self._watchdog.close()
         self._trimmer.close()

@@ -115,11 +115,7 @@ class LineSink(PartedSink, ABC):
         path = self._claimed[source]
         file = self._reopened(source)
         if file is None:
-            try:
-                file = _LineFile(self.next_part(source, timestamp), self.header.encode(), self.append)
-            except DiskFull:
-                self.series(source).withdraw()
-                raise
+            file = self.next_part(source, timestamp, lambda path: _LineFile(path, self.header.encode(), self.append))
         self._files[path] = file
         return file
 
@@ -145,8 +141,7 @@ class LineSink(PartedSink, ABC):
     def _end_part(self, path: Path, source: str) -> None:
         file = self._files.pop(path)
         file.close()
-        series = self.series(source)
-        self.kept.add(path, file.path, series.now, series.live)
+        self.finished(source, file.path)()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ import os
 import re
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr, field_validator
 
@@ -22,6 +23,8 @@ from pipeline.files.parts import PART, UTC, Kept, Rotation, Series
 from pipeline.frame import Frame
 from pipeline.sink import Sink
 from pipeline.source import SourceInfo
+
+T = TypeVar("T")
 
 PLACEHOLDER = "{source}"
 
@@ -254,8 +257,6 @@ class PartedSink(FileSink, ABC):
     def state_dict(self) -> dict[str, Any]:
         """How many parts each output has, those of sources that are not back yet too."""
         series = self._before | {str(path): series.state_dict() for path, series in self._series.items()}
-        for path, one in self._series.items():
-            self._note_first(path, one)
         firsts = {path: first for path, first in self._firsts.items() if self._has_parts(path)}
         once, timed = ([str(path) for path in paths] for paths in (self._once, self._timed))
         return {**super().state_dict(), "series": series, "once": once, "timed": timed, "firsts": firsts}
@@ -283,31 +284,40 @@ class PartedSink(FileSink, ABC):
     def _has_parts(self, output: str) -> bool:
         return output in self._before or Path(output) in self._series or self.kept.outputs[output] > 0
 
-    def _note_first(self, path: Path, series: Series) -> None:
-        if series.first is not None:
-            self._firsts.setdefault(str(path), series.first)
+    def next_part(self, source: str, timestamp: float | None, begin: Callable[[Path], T]) -> T:
+        """Begin a source's next part, with the frame of that timestamp; where there is no room, it is still the next.
 
-    def next_part(self, source: str, timestamp: float | None = None) -> Path:
-        """The file of a source's next part, which begins with the frame of that timestamp.
+        Args:
+            begin: is given the path. What it returns is returned.
 
         Raises:
-            FramechainError: the directory cannot be made, or a link leads out of it.
+            FramechainError: the directory cannot be made, or a link leads out of it; or what `begin` raises.
         """
-        path = self.series(source).next(timestamp)
-        if path != self._claimed[source]:
-            make_inside(path, self.path)
-        return path
+        series, output = self.series(source), self._claimed[source]
+        path = series.next(timestamp)
+        if series.first is not None:
+            self._firsts.setdefault(str(output), series.first)
+        try:
+            if path != output:
+                make_inside(path, self.path)
+            return begin(path)
+        except DiskFull:
+            series.withdraw()
+            raise
+
+    def finished(self, source: str, path: Path) -> Callable[[], None]:
+        """A source's part has its last frame. Returns what counts it among those that are kept, once it is whole."""
+        series = self.series(source)
+        return partial(self.kept.add, self._claimed[source], path, series.now, series.live)
 
     def end(self, source: str) -> None:
         """The source gives no more: its own series of parts is complete."""
         path = self._claimed.get(source)
         super().end(source)
         if path is not None and self.own_files:
-            series = self._series.pop(path, None)
-            if series is not None and self.kept.limited:
-                self._note_first(path, series)
-                if len(self._firsts) > _WRITTEN:
-                    self._firsts = {one: first for one, first in self._firsts.items() if self._has_parts(one)}
+            self._series.pop(path, None)
+            if len(self._firsts) > _WRITTEN:
+                self._firsts = {one: first for one, first in self._firsts.items() if self._has_parts(one)}
             self._once.discard(path)
             self._timed.discard(path)
 

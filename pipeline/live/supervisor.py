@@ -32,8 +32,9 @@ Begin = Callable[[SourceInfo], None]
 _GRACE = 1.0
 """Seconds that a source gets beyond its own timeout to say what is wrong, before its thread is left behind."""
 
-_FAREWELL = 0.8
-"""Seconds that a source that hangs gets to let go at the end, so that the whole end takes one at most."""
+FAREWELL = 0.8
+"""Seconds that a source that hangs, as a file on a dead disk, gets to let go once nothing more is wanted of it, so that
+the whole end takes one at most; then it is left behind. Its thread does not keep the process alive."""
 
 _FIRST_PAUSE = 0.1
 """Seconds before the first attempt to open it again; twice as many before each further one, up to the longest pause."""
@@ -216,7 +217,7 @@ class Supervisor:
             if self._file is not None:
                 self._file.close()
                 return True
-            deadline = time.monotonic() + (_FAREWELL if wait is None else wait)
+            deadline = time.monotonic() + (FAREWELL if wait is None else wait)
             while self._readers and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
             return not self._readers

@@ -18,7 +18,6 @@ from pipeline.encode import Recording, affordable_preset
 from pipeline.files.disk_full import DiskFull
 from pipeline.files.lock import check_free
 from pipeline.files.output import PartedSink
-from pipeline.files.parts import Kept
 from pipeline.frame import Frame
 from pipeline.inference.choice import available_cores
 from pipeline.source import SourceInfo
@@ -82,12 +81,9 @@ class Video(PartedSink):
             recording = None
         if recording is None:
             height, width = image.shape[:2]
-            path, fps = self.next_part(frame.source, frame.timestamp), self._infos[frame.source].fps or _DEFAULT_FPS
-            try:
-                recording = Recording(path, (width, height), fps, self._preset(), self.crf)
-            except DiskFull:
-                self.series(frame.source).withdraw()
-                raise
+            fps = self._infos[frame.source].fps or _DEFAULT_FPS
+            options = ((width, height), fps, self._preset(), self.crf)
+            recording = self.next_part(frame.source, frame.timestamp, lambda path: Recording(path, *options))
             self._recordings[frame.source] = recording
         try:
             recording.add(image, frame.timestamp)
@@ -95,8 +91,7 @@ class Video(PartedSink):
             if self.pauses:  # it ends here, and goes on in a part of its own
                 del self._recordings[frame.source]
                 recording.finish()
-                series = self.series(frame.source)
-                self._later(self.kept.add, self._claimed[frame.source], recording.path, series.now, series.live)
+                self._later(self.finished(frame.source, recording.path))
                 error.frames = recording.frames - recording.held
             raise
 
@@ -151,11 +146,8 @@ class Video(PartedSink):
     def _end_part(self, source: str) -> None:
         recording = self._recordings.pop(source)
         self._finish(recording)
-        series = self.series(source)
-        self._later(
-            *(_index, recording, self._copy_name(source)),
-            *(self._hurry.is_set, self.kept, self._claimed[source], series.now, series.live),
-        )
+        keep = self.finished(source, recording.path)
+        self._later(_index, recording, self._copy_name(source), self._hurry.is_set, keep)
 
     def _later(self, work: Callable[..., None], *arguments: Any) -> None:
         """In the background, one file after the other: copying an hour of 4 Mbit/s takes seconds."""
@@ -184,8 +176,6 @@ class Video(PartedSink):
         self._hurry.clear()
 
 
-def _index(
-    recording: Recording, copy: str, unwanted: Callable[[], bool], kept: Kept, output: Path, ended: float, live: bool
-) -> None:
+def _index(recording: Recording, copy: str, unwanted: Callable[[], bool], keep: Callable[[], None]) -> None:
     recording.put_index_in_front(copy, unwanted)
-    kept.add(output, recording.path, ended, live)
+    keep()

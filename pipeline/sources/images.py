@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from pipeline.address import IMAGES, does_not_exist, kind, local_path
+from pipeline.address import IMAGES, does_not_exist, kind, path_of
 from pipeline.errors import UsageError
 from pipeline.opencv import read_image
 from pipeline.recorded_source import RecordedSource
@@ -45,7 +45,7 @@ class ImageFolder(RecordedSource):
         Raises:
             UsageError: nothing there, no images among it, or none readable.
         """
-        where = local_path(self.uri) or Path(self.uri)
+        where = path_of(self.uri)
         self._paths = _listed(where)
         self._next = 0
         folder = where if where.is_dir() else where.parent

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import PrivateAttr
 
-from pipeline.address import does_not_exist, kind, local_path
+from pipeline.address import does_not_exist, kind, path_of
 from pipeline.decode import Decoder, NoVideo, limits, open_input
 from pipeline.decoded_source import DecodedSource
 from pipeline.errors import FramechainError, UsageError
@@ -48,7 +48,7 @@ class VideoFile(DecodedSource, RecordedSource):
         Raises:
             UsageError: no such file, not readable, not a video, or not one for the hardware that is asked for.
         """
-        path = local_path(self.uri) or Path(self.uri)
+        path = path_of(self.uri)
         self.id = self.id or path.stem
         decoder = self._decoder = self._decoding(path, self.decoder)
         return self._opened(str(path), decoder.width, decoder.height, decoder.fps, decoder.frame_count)
@@ -57,7 +57,7 @@ class VideoFile(DecodedSource, RecordedSource):
         """Open it again, for what decoded it before: that was found out by trying."""
         before = self.decoder if self._decoder is None else self._decoder.hardware
         self.close()
-        self._decoder = self._decoding(local_path(self.uri) or Path(self.uri), before)
+        self._decoder = self._decoding(path_of(self.uri), before)
 
     def _decoding(self, path: Path, by: DecoderName) -> Decoder:
         opening = partial(_container, path, limits(self.max_pixels))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -26,6 +26,8 @@ from pipeline.sinks.jsonl import JsonLines
 from pipeline.sinks.sqlite import Sqlite
 from pipeline.sinks.video import Video
 from pipeline.source import SourceInfo
+
+Sunk = TypeVar("Sunk", bound=FileSink)
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
 LIVE_NAME = r"\d{8}T\d{6}\.\d{3}Z"
@@ -49,6 +51,15 @@ def written(sink: FileSink, given: Iterator[Frame], live: bool = False) -> None:
         sink.write(frame)
     sink.end("street")
     sink.close()
+
+
+def begun(sink: Sunk, state: dict[str, Any] | None, *sources: SourceInfo) -> Sunk:
+    sink.open()
+    if state is not None:
+        sink.load_state_dict(state)
+    for source in sources:
+        sink.begin(source)
+    return sink
 
 
 def names(folder: Path) -> list[str]:
@@ -202,10 +213,7 @@ def test_parts_of_the_run_before_are_found_wherever_they_are(name: str, tmp_path
     state: dict[str, Any] = {}
     for number in range(3):
         sink = JsonLines(path=tmp_path / name, rotate={"bytes": 10**6, "keep_bytes": 10**6})
-        sink.open()
-        if state:
-            sink.load_state_dict(state)
-        sink.begin(info("gate", live=True))
+        begun(sink, state or None, info("gate", live=True))
         for one in frames(5, "gate"):
             sink.write(one)
         state = sink.state_dict()
@@ -244,16 +252,11 @@ def test_files_and_cameras_are_not_measured_by_one_clock(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("uri", ["-", "rtsp://gate"])
 def test_what_comes_never_again_stays_where_a_file_shares_the_output(uri: str, tmp_path: Path) -> None:
-    def begun(state: dict[str, Any] | None) -> JsonLines:
-        sink = JsonLines(path=tmp_path / "all.jsonl", rotate={"bytes": 500})
-        sink.open()
-        if state is not None:
-            sink.load_state_dict(state)
-        sink.begin(info("clip"))
-        sink.begin(SourceInfo("gate", uri, 64, 48, 10.0, live=uri != "-"))
-        return sink
+    def all_of(state: dict[str, Any] | None) -> JsonLines:
+        gate = SourceInfo("gate", uri, 64, 48, 10.0, live=uri != "-")
+        return begun(JsonLines(path=tmp_path / "all.jsonl", rotate={"bytes": 500}), state, info("clip"), gate)
 
-    killed = begun(None)
+    killed = all_of(None)
     for one in frames(3, "gate"):
         killed.write(one)
     state = killed.state_dict()
@@ -261,7 +264,7 @@ def test_what_comes_never_again_stays_where_a_file_shares_the_output(uri: str, t
         killed.write(one)
     killed.close()
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    again = begun(state)
+    again = all_of(state)
     for one in list(frames(130, "gate"))[100:]:
         again.write(one)
     again.close()
@@ -272,38 +275,33 @@ def test_what_comes_never_again_stays_where_a_file_shares_the_output(uri: str, t
 def test_outputs_are_gone_on_with_by_what_they_are(tmp_path: Path) -> None:
     """Beside a camera; with ids that are one name when made safe, of which one is gone; and none of another path."""
 
-    def begun(path: str, state: dict[str, Any] | None, *sources: SourceInfo) -> JsonLines:
-        sink = JsonLines(path=tmp_path / path, rotate={"bytes": 10**6})
-        sink.open()
-        if state is not None:
-            sink.forget("a_b")
-            sink.load_state_dict(state)
-        for source in sources:
-            sink.begin(source)
-        return sink
+    def sink(path: str) -> JsonLines:
+        made = JsonLines(path=tmp_path / path, rotate={"bytes": 10**6})
+        made.forget("a_b")
+        return made
 
     def indices(name: str) -> list[int]:
         return [int(index) for index in re.findall(r'"frame":(\d+)', (tmp_path / name).read_text())]
 
-    first = begun("{source}.jsonl", None, info("gate", True), info("a b"), info("a_b"))
+    first = begun(sink("{source}.jsonl"), None, info("gate", True), info("a b"), info("a_b"))
     for name in ("gate", "a b", "a_b"):
         for one in frames(5, name):
             first.write(one)
     state = first.state_dict()
     first.close()
     for count in (6, 7):
-        second = begun("{source}.jsonl", state, info("a b"), info("gate", True))
+        second = begun(sink("{source}.jsonl"), state, info("a b"), info("gate", True))
         second.write(list(frames(count, "a b"))[-1])
         state = second.state_dict()
         second.close()
         assert indices("a_b-000001.jsonl") == list(range(count))
         assert indices("a_b-2-000001.jsonl") == list(range(5)), "another's, which is gone"
 
-    other = begun("b-{source}.jsonl", state, info("a b"))
+    other = begun(sink("b-{source}.jsonl"), state, info("a b"))
     state = other.state_dict()
     other.close()
     (tmp_path / "a_b-000001.jsonl").unlink()
-    begun("b-{source}.jsonl", state, info("a b")).close()
+    begun(sink("b-{source}.jsonl"), state, info("a b")).close()
 
 
 @pytest.mark.parametrize("kind", [JsonLines, Video])
@@ -312,15 +310,8 @@ def test_parts_of_a_pipe_that_a_checkpoint_does_not_know_stay(kind: Any, tmp_pat
     suffix = ".mp4" if kind is Video else ".jsonl"
     rotated = {"path": tmp_path / f"out{suffix}", "rotate": {"seconds": 1}}
 
-    def begun(state: dict[str, Any] | None) -> Any:
-        sink = kind(**rotated)
-        sink.open()
-        if state is not None:
-            sink.load_state_dict(state)
-        sink.begin(SourceInfo("stdin", "-", 64, 48, 10.0))
-        return sink
-
-    killed = begun(None)
+    pipe = SourceInfo("stdin", "-", 64, 48, 10.0)
+    killed = begun(kind(**rotated), None, pipe)
     for one in frames(15, "stdin"):
         killed.write(one)
     state = killed.state_dict()
@@ -329,7 +320,7 @@ def test_parts_of_a_pipe_that_a_checkpoint_does_not_know_stay(kind: Any, tmp_pat
     killed.close()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(before) == 4
-    again = begun(state)
+    again = begun(kind(**rotated), state, pipe)
     for one in frames(15, "stdin"):
         again.write(one)
     again.close()
